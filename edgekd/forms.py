@@ -1,0 +1,105 @@
+"""The values that stages hand to each other around quantization: Site, Master, QuantForm, Candidate.
+
+Numpy and the standard library only, so that every layer may know them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Sign = Literal["nonnegative", "signed"]
+FloatType = Literal["fp32", "fp16", "bf16"]
+# Groups of layers that a candidate may leave in float. "gates": squeeze-and-excite branches (pooled 1x1 convs,
+# the gate and its Mul); "hardswish": hardswish/SiLU sites; "first"/"last": first conv, last linear; "all".
+FloatGroup = Literal["gates", "hardswish", "first", "last", "all"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One QuantizeLinear/DequantizeLinear pair on an activation of the master.
+
+    ``tensor`` is the name of the float value that is quantized (the Q's input); ``scale`` a positive float32;
+    ``zero_point`` always 0 in the strict form. ``sign`` is structural (after ReLU, sigmoid, ...), never observed.
+    """
+
+    tensor: str
+    sign: Sign
+    scale: float
+    zero_point: int = 0
+
+
+@dataclass(frozen=True)
+class Master:
+    """The strict symmetric graph: an ONNX file with every site, float weights, and the table of its sites."""
+
+    path: Path
+    sites: tuple[Site, ...]
+
+    def save_table(self, path: Path) -> None:
+        """Write the site table as JSON."""
+        path.write_text(json.dumps([asdict(site) for site in self.sites], indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Master:
+        """Read ``master.onnx`` and ``sites.json`` of an artifact folder."""
+        rows = json.loads((folder / "sites.json").read_text())
+        return cls(folder / "master.onnx", tuple(Site(**row) for row in rows))
+
+
+@dataclass(frozen=True)
+class QuantForm:
+    """What a lowering writes, as a value.
+
+    ``rules`` names the file of lower/ that applies it. ``nonnegative``: "u8/255" = uint8, zero point 0, scale
+    r/255; "s8-128" = int8, zero point -128, scale r/255; "s8/127" = int8, zero point 0, scale r/127; "u8/127" =
+    uint8, zero point 0 in 127 codes (the cure for CPUs without VNNI that keeps full-range weights). ``signed``:
+    "u8@128" or "s8". ``weight_range``: largest weight code where the overflow bound asks for a cure, 127 or 63
+    (layers within the bound keep 127). ``bias``: "int32" gives linear heads an int32 DQ bias.
+    ``float_groups``: what stays in float; ``float_type``: the type of everything that is not integer.
+    """
+
+    name: str
+    rules: Literal["onnxruntime", "openvino", "tensorrt"]
+    nonnegative: Literal["u8/255", "u8/127", "s8-128", "s8/127"] = "u8/255"
+    signed: Literal["u8@128", "s8"] = "u8@128"
+    weight_range: Literal[127, 63] = 127
+    bias: Literal["float", "int32"] = "float"
+    float_groups: frozenset[FloatGroup] = frozenset()
+    float_type: FloatType = "fp32"
+
+    @property
+    def integer(self) -> bool:
+        """Whether any layer is integer in this form."""
+        return "all" not in self.float_groups
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready mapping."""
+        return asdict(self) | {"float_groups": sorted(self.float_groups)}
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> QuantForm:
+        """The inverse of `to_json`."""
+        return cls(**(row | {"float_groups": frozenset(row["float_groups"])}))
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """What a backend made of a lowered ONNX file: ``path`` is the file that `Backend.load` takes."""
+
+    backend: str
+    path: Path
+    onnx: Path
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One compute layer of a compiled model: ``op`` as the runtime names it, ``integer`` when it runs in int8."""
+
+    name: str
+    op: str
+    integer: bool
+    precision: str = ""
