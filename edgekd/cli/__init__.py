@@ -1,0 +1,58 @@
+"""The command line: one file a verb; parsing and printing only, no work.
+
+Verbs import what they need inside their functions, so that ``edgekd --help`` stays fast and never imports torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from edgekd.cli import bench, build, cache, doctor, init, report, targets, verify
+from edgekd.cli.console import guard
+
+app = typer.Typer(
+    name="edgekd",
+    help="From a trained PyTorch teacher to a small, fast, proven model for an edge device.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(version("edgekd"))
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options that stand before the verb."""
+
+
+app.command("build")(build.build)
+app.command("verify")(verify.verify)
+app.command("bench")(bench.bench)
+app.command("report")(report.report)
+app.command("targets")(targets.targets)
+app.command("doctor")(doctor.doctor)
+app.command("init")(init.init)
+app.add_typer(cache.app, name="cache")
+
+
+def main() -> None:
+    """The console script: runs a verb and turns every expected failure into one message and its exit code."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    with guard(debug=debug):
+        app(args=arguments, prog_name="edgekd")

@@ -1,0 +1,73 @@
+"""``edgekd build``: from a recipe to a bundle for each target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekd.cli.console import JsonOption, print_json, progress_for_terminal
+from edgekd.errors import ExitCode
+
+
+def build(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="A recipe file, or a built-in recipe: digits (the default) or fashion-mnist."),
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="A target's name or file; repeat it for several.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the bundles.")] = Path("dist"),
+    teacher: Annotated[
+        str | None, typer.Option(help="Without a recipe: torchvision:NAME, timm:NAME, edgekd:NAME or pkg.module:factory.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Without a recipe: the teacher's weights (safetensors or a plain checkpoint).")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Without a recipe: an image folder, a built-in data set, or pkg.module:factory.")
+    ] = None,
+    student: Annotated[str | None, typer.Option(help="Without a recipe: the student's model.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Distill, quantize, compile, measure and pack: one bundle for each target."""
+    from edgekd.pipeline import build as run
+    from edgekd.recipe import Recipe, load_recipe
+
+    overrides = set_ or []
+    if teacher or weights or data or student:
+        if recipe is not None:
+            raise typer.BadParameter(
+                "--teacher, --weights, --data and --student stand for a recipe; give one or the other "
+                "(--set changes a value of a recipe)"
+            )
+        chosen = Recipe.from_flags(
+            teacher=teacher,
+            weights=str(weights) if weights else None,
+            data=data,
+            student=student,
+            overrides=overrides,
+        )
+    else:
+        chosen = load_recipe(recipe, overrides)
+    with progress_for_terminal() as progress:
+        result = run(chosen, target or None, out=out, progress=progress)
+    if json:
+        print_json(result.to_json())
+    else:
+        from rich.console import Console
+
+        from edgekd.report import terminal_table
+
+        Console().print(terminal_table(result.to_json()["bundles"]))
+        for row in result.to_json()["bundles"]:
+            typer.echo(f"{row['target']}: {row['path']}")
+    if not result.budget_met:
+        for line in result.missed:
+            typer.echo(f"edgekd: budget missed: {line}", err=True)
+        raise typer.Exit(int(ExitCode.BUDGET_MISSED))

@@ -1,0 +1,123 @@
+"""What the verbs share: JSON on stdout, everything else on stderr, errors as one message, progress."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from edgekd.errors import EdgekdError, ExitCode
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Machine output on stdout; everything else goes to stderr.")
+]
+
+
+@contextmanager
+def guard(*, debug: bool) -> Iterator[None]:
+    """Turn exceptions into exit codes: no traceback for the user's errors, ``--debug`` shows it."""
+    try:
+        yield
+    except EdgekdError as error:
+        _tell(error.render(), debug)
+        sys.exit(int(error.exit_code))
+    except KeyboardInterrupt:
+        _tell("interrupted; the same command resumes where it stopped", debug)
+        sys.exit(int(ExitCode.INTERRUPTED))
+    except BrokenPipeError:
+        # The reader of our output has gone (`edgekd … | head`); the interpreter must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(int(ExitCode.INTERNAL))
+    except Exception as error:
+        _tell(f"internal error: {type(error).__name__}: {error}\n  run again with --debug to see where", debug)
+        sys.exit(int(ExitCode.INTERNAL))
+
+
+def _tell(message: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print(f"edgekd: {message}", file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+class PlainProgress:
+    """Progress as plain lines on stderr, for logs and pipes: a line a stage and at most one every ten seconds."""
+
+    def __init__(self) -> None:
+        self._label, self._total, self._done, self._last = "", 0, 0.0, 0.0
+
+    def stage(self, name: str) -> None:
+        """Announce the stage that begins."""
+        self.log(f"[{name}]")
+
+    def task(self, label: str, total: int) -> None:
+        """Begin counting ``total`` steps under ``label``."""
+        self._label, self._total, self._done, self._last = label, total, 0.0, time.monotonic()
+
+    def advance(self, n: int = 1) -> None:
+        """Count ``n`` steps."""
+        self._done += n
+        now = time.monotonic()
+        if now - self._last > 10:
+            self._last = now
+            self.log(f"  {self._label}: {self._done:.0f}/{self._total}")
+
+    def log(self, text: str) -> None:
+        """One line."""
+        print(text, file=sys.stderr, flush=True)
+
+
+class BarProgress(PlainProgress):
+    """Progress as a bar (rich) on a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task: Any = None
+
+    def __enter__(self) -> BarProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def task(self, label: str, total: int) -> None:
+        """Begin a bar of ``total`` steps under ``label``; it replaces the one before."""
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(label, total=total)
+
+    def advance(self, n: int = 1) -> None:
+        """Move the bar by ``n`` steps."""
+        if self._task is not None:
+            self._bar.advance(self._task, n)
+
+    def log(self, text: str) -> None:
+        """One line above the bar."""
+        self._bar.console.print(text, markup=False, highlight=False)
+
+
+@contextmanager
+def progress_for_terminal() -> Iterator[PlainProgress]:
+    """A bar where stderr is a terminal, plain lines elsewhere."""
+    if sys.stderr.isatty():
+        with BarProgress() as bar:
+            yield bar
+    else:
+        yield PlainProgress()
