@@ -1,0 +1,125 @@
+"""A session of OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .sessions import Precision, RuntimeMissing, SessionError, TensorSpec, check_inputs
+
+# Compiled variants that one session keeps; an accuracy pass needs two (the batch and the last, smaller one).
+_KEPT = 4
+
+
+class OpenVinoSession:
+    """`Session` of an ONNX file or an IR. OpenVINO has no switch to turn its graph optimizations off.
+
+    Dynamic shapes run int8 graphs on slower, unfused nodes, so the model is compiled anew, static, for each
+    set of input shapes that it meets (the last four are kept).
+    """
+
+    def __init__(
+        self, path: Path, *, threads: int, optimize: bool = True, precision: Precision = "f32"
+    ) -> None:
+        if not optimize:
+            raise SessionError(
+                "OpenVINO cannot switch graph optimizations off; use onnxruntime as the reference"
+            )
+        try:
+            import openvino
+        except ImportError as error:
+            raise RuntimeMissing(
+                f"OpenVINO is not installed ({error})", 'pip install "edgekd[openvino]"'
+            ) from error
+        self._threads, self._precision = threads, precision
+        self._version = openvino.__version__
+        self._core = openvino.Core()
+        try:
+            self._model = self._core.read_model(path)
+        except Exception as error:
+            raise SessionError(f"OpenVINO cannot load {path}: {error}") from error
+        self.inputs = [_spec(port, port.node.friendly_name) for port in self._model.inputs]
+        self.outputs = [_spec(port, _output_name(port)) for port in self._model.outputs]
+        self._variants: OrderedDict[tuple, Any] = OrderedDict()
+        self._key: tuple = ()
+        self._request: Any = None
+        if all(None not in spec.shape for spec in self.inputs):
+            self._select(tuple(spec.shape for spec in self.inputs))
+
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """All outputs by name; compiles first when shapes are new. Raises SessionError for wrong inputs."""
+        try:
+            arrays = [inputs[spec.name] for spec in self.inputs]
+            key = tuple(array.shape for array in arrays)
+        except (KeyError, AttributeError):
+            check_inputs(inputs, self.inputs)
+            raise
+        if key != self._key:
+            check_inputs(inputs, self.inputs)
+            self._select(key)
+        try:
+            self._request.infer(dict(enumerate(arrays)), share_inputs=True, share_outputs=True)
+        except Exception as error:
+            check_inputs(inputs, self.inputs)
+            raise SessionError(f"OpenVINO failed: {error}") from error
+        # Copied: the request's memory is overwritten by the next run.
+        return {
+            spec.name: self._request.get_output_tensor(index).data.copy()
+            for index, spec in enumerate(self.outputs)
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """See `Session.describe`; the precision is the one that the compiled model reports."""
+        return {
+            "runtime": "openvino",
+            "version": self._version,
+            "inference_precision": self._precision,
+            "threads": self._threads,
+        }
+
+    @property
+    def compiled(self) -> Any:
+        """The ``openvino.CompiledModel`` in use (None before the first run of a dynamic model)."""
+        return None if self._request is None else self._request.get_compiled_model()
+
+    def _select(self, key: tuple) -> None:
+        if key not in self._variants:
+            model = self._model
+            if any(port.partial_shape.is_dynamic for port in model.inputs):
+                model = model.clone()
+                model.reshape({index: list(shape) for index, shape in enumerate(key)})
+            try:
+                compiled = self._core.compile_model(
+                    model, "CPU", compile_options(self._threads, precision=self._precision)
+                )
+            except Exception as error:
+                raise SessionError(f"OpenVINO cannot compile the model: {error}") from error
+            self._variants[key] = compiled.create_infer_request()
+            if len(self._variants) > _KEPT:
+                self._variants.popitem(last=False)
+        self._variants.move_to_end(key)
+        self._key, self._request = key, self._variants[key]
+
+
+def compile_options(threads: int, *, precision: Precision = "f32") -> dict[str, str]:
+    """The CPU plugin's options of every edgekd session: one stream, latency first, explicit precision."""
+    return {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": str(threads),
+        "NUM_STREAMS": "1",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+
+
+def _spec(port: Any, name: str) -> TensorSpec:
+    shape = tuple(int(d.get_length()) if d.is_static else None for d in port.partial_shape)
+    return TensorSpec(name, shape, np.dtype(port.element_type.to_dtype()).name)
+
+
+def _output_name(port: Any) -> str:
+    # A tensor may carry several names (an Identity merges them); the result node keeps the graph output's.
+    name = port.node.friendly_name
+    return name.split("/sink_port_")[0] if "/sink_port_" in name else port.any_name
