@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,14 @@ from .sessions import Precision, RuntimeMissing, SessionError, TensorSpec, check
 
 # Compiled variants that one session keeps; an accuracy pass needs two (the batch and the last, smaller one).
 _KEPT = 4
+
+
+class _Variant(NamedTuple):
+    """A compiled, static model: its request, and the request's memory as numpy views."""
+
+    request: Any
+    inputs: list[np.ndarray]
+    outputs: list[np.ndarray]
 
 
 class OpenVinoSession:
@@ -43,36 +51,33 @@ class OpenVinoSession:
             raise SessionError(f"OpenVINO cannot load {path}: {error}") from error
         self.inputs = [_spec(port, port.node.friendly_name) for port in self._model.inputs]
         self.outputs = [_spec(port, _output_name(port)) for port in self._model.outputs]
-        self._variants: OrderedDict[tuple, Any] = OrderedDict()
+        self._variants: OrderedDict[tuple, _Variant] = OrderedDict()
         self._key: tuple = ()
-        self._request: Any = None
-        if all(None not in spec.shape for spec in self.inputs):
-            self._select(tuple(spec.shape for spec in self.inputs))
+        self._variant: _Variant
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """All outputs by name; compiles first when shapes are new. Raises SessionError for wrong inputs."""
         try:
             arrays = [inputs[spec.name] for spec in self.inputs]
-            key = tuple(array.shape for array in arrays)
+            key = tuple((array.shape, array.dtype) for array in arrays)
         except (KeyError, AttributeError):
             check_inputs(inputs, self.inputs)
             raise
-        if key != self._key:
+        if key != self._key or len(inputs) != len(arrays):
             check_inputs(inputs, self.inputs)
             self._select(key)
+        variant = self._variant
+        for memory, array in zip(variant.inputs, arrays, strict=True):
+            np.copyto(memory, array)
         try:
-            self._request.infer(dict(enumerate(arrays)), share_inputs=True, share_outputs=True)
+            variant.request.infer(None, share_inputs=True, share_outputs=True)
         except Exception as error:
-            check_inputs(inputs, self.inputs)
             raise SessionError(f"OpenVINO failed: {error}") from error
         # Copied: the request's memory is overwritten by the next run.
-        return {
-            spec.name: self._request.get_output_tensor(index).data.copy()
-            for index, spec in enumerate(self.outputs)
-        }
+        return {spec.name: memory.copy() for spec, memory in zip(self.outputs, variant.outputs, strict=True)}
 
     def describe(self) -> dict[str, Any]:
-        """See `Session.describe`; the precision is the one that the compiled model reports."""
+        """See `Session.describe`."""
         return {
             "runtime": "openvino",
             "version": self._version,
@@ -82,26 +87,38 @@ class OpenVinoSession:
 
     @property
     def compiled(self) -> Any:
-        """The ``openvino.CompiledModel`` in use (None before the first run of a dynamic model)."""
-        return None if self._request is None else self._request.get_compiled_model()
+        """The ``openvino.CompiledModel`` in use; a dynamic model is compiled for its shapes at batch 1."""
+        if not self._key:
+            shapes = [tuple(size or 1 for size in spec.shape) for spec in self.inputs]
+            dtypes = [np.dtype(spec.dtype) for spec in self.inputs]
+            self._select(tuple(zip(shapes, dtypes, strict=True)))
+        return self._variant.request.get_compiled_model()
 
     def _select(self, key: tuple) -> None:
+        """Make the variant for these (shape, dtype) pairs of the inputs the current one."""
         if key not in self._variants:
-            model = self._model
-            if any(port.partial_shape.is_dynamic for port in model.inputs):
-                model = model.clone()
-                model.reshape({index: list(shape) for index, shape in enumerate(key)})
-            try:
-                compiled = self._core.compile_model(
-                    model, "CPU", compile_options(self._threads, precision=self._precision)
-                )
-            except Exception as error:
-                raise SessionError(f"OpenVINO cannot compile the model: {error}") from error
-            self._variants[key] = compiled.create_infer_request()
+            self._variants[key] = self._compile([shape for shape, _ in key])
             if len(self._variants) > _KEPT:
                 self._variants.popitem(last=False)
         self._variants.move_to_end(key)
-        self._key, self._request = key, self._variants[key]
+        self._key, self._variant = key, self._variants[key]
+
+    def _compile(self, shapes: list[tuple[int, ...]]) -> _Variant:
+        model = self._model
+        options = compile_options(self._threads, precision=self._precision)
+        try:
+            if any(port.partial_shape.is_dynamic for port in model.inputs):
+                model = model.clone()
+                model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
+            request = self._core.compile_model(model, "CPU", options).create_infer_request()
+        except Exception as error:
+            raise SessionError(f"OpenVINO cannot compile the model: {error}") from error
+        # With static shapes the request's memory stays where it is, so these views stay valid.
+        return _Variant(
+            request,
+            [request.get_input_tensor(index).data for index in range(len(self.inputs))],
+            [request.get_output_tensor(index).data for index in range(len(self.outputs))],
+        )
 
 
 def compile_options(threads: int, *, precision: Precision = "f32") -> dict[str, str]:
