@@ -1,0 +1,140 @@
+"""Where a model runs: targets, this machine's instruction set, and calibration policies."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgekd.errors import BadRecipe, BadTarget
+from edgekd.yaml_source import load_yaml, nearest, validate
+
+Isa = Literal["host", "avx2", "avx512", "avx512-vnni", "avx-vnni", "amx", "neon", "neon-dot"]
+VNNI = ("avx512-vnni", "avx-vnni", "amx")
+
+
+class Part(BaseModel):
+    """Base of a target's parts: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RuntimeConfig(Part):
+    """How the runtime is set: ``threads`` of one inference, TensorRT's ``workspace_mb`` (MiB)."""
+
+    versions: str = ""
+    flavour: Literal["default", "rtx"] = "default"
+    threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    inference_precision: Literal["f32", "bf16", "f16"] = "f32"
+    workspace_mb: Annotated[int, Field(ge=1)] = 1024
+    dla: bool = False
+
+
+class Target(Part):
+    """One place to run: backend, precision, architecture and instruction set."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    about: str = ""
+    backend: Literal["onnxruntime", "openvino", "tensorrt"]
+    precision: Literal["int8", "fp32", "fp16"] = "int8"
+    arch: Literal["host", "x86_64", "aarch64"] = "host"
+    isa: Isa | None = None
+    runtime: RuntimeConfig = RuntimeConfig()
+    device: str | None = None
+    container: str | None = None
+
+    def resolved_isa(self) -> str | None:
+        """The instruction set with "host" replaced by this machine's."""
+        return host_isa() if self.isa == "host" else self.isa
+
+    def has_vnni(self) -> bool:
+        """Whether u8 x s8 products accumulate without 16-bit saturation (VNNI, AMX, ARM dot or NEON)."""
+        isa = self.resolved_isa()
+        return isa is None or isa in VNNI or isa.startswith("neon")
+
+    def is_here(self) -> bool:
+        """Whether this machine can run and time the target: same architecture; for TensorRT a GPU and its driver."""
+        if self.arch not in ("host", platform.machine()):
+            return False
+        return self.backend != "tensorrt" or Path("/dev/nvidia0").exists()
+
+
+class CalibrationPolicy(Part):
+    """How many samples are observed, which, and how their range becomes a scale."""
+
+    name: str
+    about: str = ""
+    samples: Annotated[int, Field(ge=1)] = 512
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    estimator: Literal["moving-average", "min-max"] = "moving-average"
+    averaging: Annotated[float, Field(gt=0, le=1)] = 0.01
+    class_balanced: bool = True
+    seed: int = 0
+
+
+def load_target(name: str) -> Target:
+    """A shipped target by name or alias, or a target file.
+
+    Raises:
+        BadTarget: unknown, or a file that does not validate.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return _read(Path(name))
+    for target in list_targets():
+        if name in (target.name, *target.aliases):
+            return target
+    known = [n for target in list_targets() for n in (target.name, *target.aliases)]
+    raise BadTarget(f"unknown target {name!r}", remedy=f"{nearest(name, known)}; list them with: edgekd targets")
+
+
+@cache
+def list_targets() -> tuple[Target, ...]:
+    """The targets that ship with edgekd, by name."""
+    return tuple(_read(path) for path in sorted(shipped("targets").glob("*.yaml")))
+
+
+def load_calibration(name: str) -> CalibrationPolicy:
+    """A shipped calibration policy by name, or a policy file.
+
+    Raises:
+        BadRecipe: unknown, or a file that does not validate.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else shipped("calibration") / f"{name}.yaml"
+    if not path.exists():
+        known = [found.stem for found in shipped("calibration").glob("*.yaml")]
+        raise BadRecipe(f"unknown calibration policy {name!r}", where="quantize.calibration", remedy=nearest(name, known))
+    value, lines = load_yaml(path, BadRecipe)
+    return validate(CalibrationPolicy, value, source=str(path), lines=lines, error=BadRecipe)
+
+
+def shipped(folder: str) -> Path:
+    """A data folder of edgekd: inside the package in a wheel, beside it in a checkout."""
+    inside = Path(__file__).parent / folder
+    return inside if inside.is_dir() else Path(__file__).parent.parent / folder
+
+
+@cache
+def host_isa() -> str:
+    """The best integer instruction set of this machine, as a target's ``isa`` names it, from /proc/cpuinfo."""
+    flags: set[str] = set()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("flags", "Features"):
+                flags = set(value.split())
+                break
+    except OSError:
+        pass
+    if platform.machine() == "aarch64":
+        return "neon-dot" if "asimddp" in flags else "neon"
+    known = (("amx_int8", "amx"), ("avx512_vnni", "avx512-vnni"), ("avx_vnni", "avx-vnni"), ("avx512bw", "avx512"))
+    return next((isa for flag, isa in known if flag in flags), "avx2")
+
+
+def _read(path: Path) -> Target:
+    value, lines = load_yaml(path, BadTarget)
+    return validate(Target, value, source=str(path), lines=lines, error=BadTarget)
