@@ -190,7 +190,9 @@ class Recipe(Part):
         """
         if data is None:
             raise BadRecipe(
-                "no data is named", where="--data", remedy=f"give an image folder, one of {', '.join(DATA_SETS)}, or pkg.module:factory"
+                "no data is named",
+                where="--data",
+                remedy=f"give an image folder, one of {', '.join(DATA_SETS)}, or pkg.module:factory",
             )
         if weights is not None and teacher is None:
             raise BadRecipe("weights need their model", where="--weights", remedy="give --teacher too")
@@ -220,7 +222,9 @@ def load_recipe(name: str | None = None, overrides: Sequence[str] = ()) -> Recip
     if not path.is_file():
         path = Path(chosen)
         if not path.exists() and path.suffix not in (".yaml", ".yml"):
-            raise BadRecipe(f"unknown recipe {chosen!r}", remedy=f"{nearest(chosen, list_recipes())}; or name a .yaml file")
+            raise BadRecipe(
+                f"unknown recipe {chosen!r}", remedy=f"{nearest(chosen, list_recipes())}; or name a .yaml file"
+            )
     value, lines = load_yaml(path, BadRecipe)
     return _finish(value, overrides, source_name=str(path), lines=lines, base=path.parent)
 
@@ -235,9 +239,7 @@ def recipe_template() -> str:
     return (BUILT_IN / "template.txt").read_text(encoding="utf-8")
 
 
-def _finish(
-    value: dict[str, Any], overrides: Sequence[str], *, source_name: str, lines: Lines, base: Path
-) -> Recipe:
+def _finish(value: dict[str, Any], overrides: Sequence[str], *, source_name: str, lines: Lines, base: Path) -> Recipe:
     _resolve_paths(value, base)
     for override in overrides:
         _apply(value, override)
@@ -257,7 +259,9 @@ def _apply(value: dict[str, Any], override: str) -> None:
     for parent in parents:
         inner = place.setdefault(parent, {})
         if not isinstance(inner, dict):
-            raise BadRecipe(f"{parent!r} in {key!r} holds a value, not keys", where="--set", remedy=f"set {parent} itself")
+            raise BadRecipe(
+                f"{parent!r} in {key!r} holds a value, not keys", where="--set", remedy=f"set {parent} itself"
+            )
         place = inner
     if parents == ["data"] and last in ("name", "folder", "factory"):
         # The three exclude each other: naming one replaces what the recipe named.

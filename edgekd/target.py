@@ -106,7 +106,9 @@ def load_calibration(name: str) -> CalibrationPolicy:
     path = Path(name) if name.endswith((".yaml", ".yml")) else shipped("calibration") / f"{name}.yaml"
     if not path.exists():
         known = [found.stem for found in shipped("calibration").glob("*.yaml")]
-        raise BadRecipe(f"unknown calibration policy {name!r}", where="quantize.calibration", remedy=nearest(name, known))
+        raise BadRecipe(
+            f"unknown calibration policy {name!r}", where="quantize.calibration", remedy=nearest(name, known)
+        )
     value, lines = load_yaml(path, BadRecipe)
     return validate(CalibrationPolicy, value, source=str(path), lines=lines, error=BadRecipe)
 

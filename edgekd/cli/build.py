@@ -16,12 +16,11 @@ def build(
         str | None,
         typer.Argument(help="A recipe file, or a built-in recipe: digits (the default) or fashion-mnist."),
     ] = None,
-    target: Annotated[
-        list[str] | None, typer.Option(help="A target's name or file; repeat it for several.")
-    ] = None,
+    target: Annotated[list[str] | None, typer.Option(help="A target's name or file; repeat it for several.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the bundles.")] = Path("dist"),
     teacher: Annotated[
-        str | None, typer.Option(help="Without a recipe: torchvision:NAME, timm:NAME, edgekd:NAME or pkg.module:factory.")
+        str | None,
+        typer.Option(help="Without a recipe: torchvision:NAME, timm:NAME, edgekd:NAME or pkg.module:factory."),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Without a recipe: the teacher's weights (safetensors or a plain checkpoint).")

@@ -15,9 +15,7 @@ import typer
 
 from edgekd.errors import EdgekdError, ExitCode
 
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Machine output on stdout; everything else goes to stderr.")
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine output on stdout; everything else goes to stderr.")]
 
 
 @contextmanager

@@ -21,14 +21,26 @@ def doctor(json: JsonOption = False) -> None:
     for backend in list_backends():
         found = backend.probe()
         runtimes.append(
-            {"name": backend.name, "ok": found.ok, "version": found.version, "reason": found.reason, "install": found.install}
+            {
+                "name": backend.name,
+                "ok": found.ok,
+                "version": found.version,
+                "reason": found.reason,
+                "install": found.install,
+            }
         )
     packages = {name: _version(name) for name in BUILD_PACKAGES}
     can_build = all(packages.values())
     store = Store()
     if json:
         print_json(
-            {"machine": machine, "runtimes": runtimes, "build": packages, "can_build": can_build, "store": str(store.root)}
+            {
+                "machine": machine,
+                "runtimes": runtimes,
+                "build": packages,
+                "can_build": can_build,
+                "store": str(store.root),
+            }
         )
         return
     from rich.console import Console

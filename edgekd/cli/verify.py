@@ -11,7 +11,9 @@ from edgekd.cli.console import JsonOption, print_json
 from edgekd.errors import ExitCode
 
 
-def verify(bundle: Annotated[Path, typer.Argument(help="A bundle's folder or .edgekd.zip.")], json: JsonOption = False) -> None:
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder or .edgekd.zip.")], json: JsonOption = False
+) -> None:
     """Check every hash and the golden outputs of a bundle; needs numpy and the runtime, no torch."""
     from edgekd.bundle import verify_bundle
 
