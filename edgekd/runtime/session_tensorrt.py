@@ -19,9 +19,7 @@ class TensorRtSession:
     A run copies inputs to the GPU, executes and copies outputs back; its time includes all three.
     """
 
-    def __init__(
-        self, path: Path, *, threads: int, optimize: bool = True, precision: Precision = "f32"
-    ) -> None:
+    def __init__(self, path: Path, *, threads: int, optimize: bool = True, precision: Precision = "f32") -> None:
         if path.suffix == ".onnx":
             raise SessionError(f"{path} is not an engine; build one with tensorrt_build.build_engine first")
         if not optimize:
@@ -31,9 +29,7 @@ class TensorRtSession:
         self._flavor, self._precision = flavor, precision
         self._cuda = Cuda()
         if not self._cuda.device_count():
-            raise RuntimeMissing(
-                f"{flavor} {trt.__version__} is installed, but this machine has no NVIDIA GPU"
-            )
+            raise RuntimeMissing(f"{flavor} {trt.__version__} is installed, but this machine has no NVIDIA GPU")
         logger = make_logger(flavor)
         self._runtime = trt.Runtime(logger)
         self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
@@ -49,24 +45,40 @@ class TensorRtSession:
         is_input = {name: self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names}
         self.inputs = [self._spec(name) for name in names if is_input[name]]
         self.outputs = [self._spec(name) for name in names if not is_input[name]]
+        self._max_batch: int | None = None
+        if self.inputs and self.inputs[0].shape[:1] == (None,):
+            self._max_batch = int(self._engine.get_tensor_profile_shape(self.inputs[0].name, 0)[2][0])
         self._stream = self._cuda.stream()
         self._buffers: dict[str, tuple[int, int]] = {}
         self._key: tuple = ()
         self._results: dict[str, np.ndarray] = {}
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """All outputs by name; raises SessionError for inputs that do not fit or a failed execution."""
+        """All outputs by name; raises SessionError for inputs that do not fit or a failed execution.
+
+        A batch larger than the engine's profile runs in parts.
+        """
         try:
-            arrays = [(spec.name, np.ascontiguousarray(inputs[spec.name])) for spec in self.inputs]
+            arrays = {spec.name: np.ascontiguousarray(inputs[spec.name]) for spec in self.inputs}
         except KeyError:
             check_inputs(inputs, self.inputs)
             raise
-        key = tuple((array.shape, array.dtype) for _, array in arrays)
-        if key != self._key:
-            check_inputs(inputs, self.inputs)
-            self._prepare(dict(arrays))
-            self._key = key
-        for name, array in arrays:
+        key = tuple((array.shape, array.dtype) for array in arrays.values())
+        if key == self._key:
+            return self._execute(arrays)
+        check_inputs(inputs, self.inputs)
+        batch, most = next(iter(arrays.values())).shape[0], self._max_batch
+        if most is not None and batch > most:
+            slices = [slice(start, start + most) for start in range(0, batch, most)]
+            parts = [self.run({name: array[part] for name, array in arrays.items()}) for part in slices]
+            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        self._key = ()
+        self._prepare(arrays)
+        self._key = key
+        return self._execute(arrays)
+
+    def _execute(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        for name, array in arrays.items():
             self._cuda.copy(
                 self._buffers[name][0], array.ctypes.data, array.nbytes, to_device=True, stream=self._stream
             )

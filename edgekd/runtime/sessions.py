@@ -134,8 +134,11 @@ def _version(package: str) -> str:
     """The version of an importable package whose wheel may carry another name (onnxruntime-gpu, ...)."""
     if importlib.util.find_spec(package) is None:
         raise metadata.PackageNotFoundError(package)
-    names = metadata.packages_distributions().get(package, [package])
-    return metadata.version(package if package in names else names[0])
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        names = metadata.packages_distributions().get(package, [package])
+        return metadata.version(names[0])
 
 
 def check_inputs(given: dict[str, np.ndarray], specs: list[TensorSpec]) -> None:
