@@ -116,8 +116,11 @@ def open_session(
     return session
 
 
-def list_runtimes() -> list[RuntimeInfo]:
-    """Every runtime that edgekd knows, with its version or the reason why it is not usable here."""
+def list_runtimes(*, gpu: bool = True) -> list[RuntimeInfo]:
+    """Every runtime that edgekd knows, with its version or the reason why it is not usable here.
+
+    ``gpu=False`` leaves out TensorRT's two libraries, which have to be loaded to be asked.
+    """
     found = []
     for package in ("onnxruntime", "openvino"):
         install = f'pip install "edgekd[{package}]"'
@@ -125,6 +128,8 @@ def list_runtimes() -> list[RuntimeInfo]:
             found.append(RuntimeInfo(package, True, _version(package), "", install))
         except metadata.PackageNotFoundError:
             found.append(RuntimeInfo(package, False, "", "not installed", install))
+    if not gpu:
+        return found
     from .tensorrt_api import tensorrt_infos
 
     return found + [RuntimeInfo(*row) for row in tensorrt_infos()]

@@ -1,0 +1,172 @@
+"""The Backend interface, how backends are found, and what all of them share."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from edgekd.errors import BadModel, Missing, ProofFailed
+from edgekd.forms import CompiledModel, LayerInfo, QuantForm
+from edgekd.runtime.sessions import Precision, RuntimeMissing, Session, SessionError
+
+if TYPE_CHECKING:
+    from edgekd.target import Target
+
+GROUP = "edgekd.backends"
+# Where lower/ notes the form of a file, so that a file found alone still tells how it is to be compiled.
+FORM_KEY = "edgekd.form"
+_PRECISION: dict[str, Precision] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend's runtime is usable here: its ``version``, or the ``reason`` and the ``install`` line."""
+
+    ok: bool
+    version: str
+    reason: str = ""
+    install: str = ""
+
+
+class Backend(Protocol):
+    """One inference runtime. Importing and making a backend must not import the runtime."""
+
+    name: str
+
+    def probe(self) -> Availability:
+        """Whether the runtime is installed here; never raises."""
+        ...
+
+    def candidates(self, target: Target) -> list[QuantForm]:
+        """Forms worth trying: the first is the rules' own choice, the last all float (fp32)."""
+        ...
+
+    def compile(self, onnx: Path, target: Target, out: Path, *, form: QuantForm | None = None) -> CompiledModel:
+        """Make of a lowered file what `load` takes, in the existing folder ``out``, atomically.
+
+        ``form`` is the form that the file was lowered to. The meta is JSON-ready and the same for the same inputs.
+
+        Raises:
+            Missing: the runtime is needed here and not installed.
+            ProofFailed: the runtime refuses the lowered file.
+        """
+        ...
+
+    def load(self, compiled: CompiledModel, target: Target) -> Session:
+        """Open a session with the target's threads and the form's precision. Raises Missing, BadModel."""
+        ...
+
+    def coverage(self, compiled: CompiledModel, target: Target) -> list[LayerInfo]:
+        """The compute layers (convolution, matrix product) as the runtime really runs them; empty if unknown."""
+        ...
+
+    def other_layers(self, compiled: CompiledModel, target: Target) -> list[LayerInfo]:
+        """Everything else that the runtime executes: adds, pools, quantize steps, reorders; empty if unknown."""
+        ...
+
+
+def get_backend(name: str) -> Backend:
+    """The backend of that name.
+
+    Raises:
+        Missing: no such backend is installed, or its package does not import.
+    """
+    found = metadata.entry_points(group=GROUP)
+    for entry in found:
+        if entry.name == name:
+            try:
+                backend: Backend = entry.load()()
+            except ImportError as error:
+                raise Missing(f"backend {name} does not import: {error}", where=entry.value) from error
+            return backend
+    known = ", ".join(sorted(entry.name for entry in found)) or "none"
+    raise Missing(
+        f"there is no backend {name!r}",
+        remedy=f"installed: {known}; backends are found through the entry-point group {GROUP}",
+    )
+
+
+def list_backends() -> list[Backend]:
+    """Every installed backend, by name."""
+    return [get_backend(name) for name in sorted({entry.name for entry in metadata.entry_points(group=GROUP)})]
+
+
+@contextmanager
+def runtime_errors(where: str = "", *, proving: bool = False) -> Iterator[None]:
+    """Turn the errors of edgekd.runtime, which knows no others, into edgekd's.
+
+    ``proving``: a refused file is then a failed proof (edgekd wrote that file) and not a bad model.
+    """
+    try:
+        yield
+    except RuntimeMissing as error:
+        remedy = f"install it with: {error.install}" if error.install else ""
+        raise Missing(error.what, where=where, remedy=remedy) from error
+    except SessionError as error:
+        raise (ProofFailed if proving else BadModel)(str(error), where=where) from error
+
+
+def integer_forms(first: QuantForm, *, vnni: bool) -> list[QuantForm]:
+    """The integer candidates around a backend's first choice, most integer first.
+
+    Which layers gain from integers depends on the machine: squeeze-and-excite gates and hardswish cost more in
+    int8 than they save on some CPUs, and so do first and last layers. Without VNNI u8 x s8 products saturate at 16
+    bits: layers beyond the overflow bound then get weights within 63, or activations within 127 codes.
+    """
+    weights: Literal[127, 63] = 127 if vnni else 63
+    base = replace(first, name="int8", weight_range=weights)
+    forms = [
+        base,
+        replace(base, name="int8-float-gates", float_groups=frozenset({"gates", "hardswish"})),
+        replace(base, name="int8-float-ends", float_groups=frozenset({"first", "last"})),
+    ]
+    if not vnni and first.nonnegative == "u8/255":
+        forms.insert(1, replace(base, name="int8-127-codes", nonnegative="u8/127"))
+    return forms
+
+
+def float_form(like: QuantForm, float_type: Any = "fp32") -> QuantForm:
+    """The all-float candidate in a type; named ``float`` for fp32."""
+    name = "float" if float_type == "fp32" else f"float-{float_type}"
+    return QuantForm(name=name, rules=like.rules, float_groups=frozenset({"all"}), float_type=float_type)
+
+
+def precision_of(onnx: Path, form: QuantForm | None, default: Precision) -> Precision:
+    """What float layers compute in: the form's type where it is not fp32, else the target's ``default``."""
+    float_type = form.float_type if form is not None else _noted_float_type(onnx)
+    return _PRECISION[float_type] if float_type != "fp32" else default
+
+
+def place(onnx: Path, out: Path) -> Path:
+    """The lowered file inside ``out``: itself when it lies there already, else an atomic copy."""
+    target = out / onnx.name
+    if target.exists() and target.samefile(onnx):
+        return target
+    temporary = out / f".{onnx.name}.tmp"
+    shutil.copyfile(onnx, temporary)
+    temporary.replace(target)
+    return target
+
+
+def machine_of(target: Target) -> str:
+    """The target's architecture, "host" replaced by this machine's."""
+    return platform.machine() if target.arch == "host" else target.arch
+
+
+def _noted_float_type(onnx: Path) -> str:
+    """The float type that lower/ noted in the file's metadata; fp32 where nothing is noted."""
+    try:
+        import onnx as onnx_package
+    except ImportError:
+        return "fp32"
+    import json
+
+    model = onnx_package.load(str(onnx), load_external_data=False)
+    noted = {entry.key: entry.value for entry in model.metadata_props}.get(FORM_KEY)
+    return str(json.loads(noted).get("float_type", "fp32")) if noted else "fp32"

@@ -1,0 +1,103 @@
+"""OpenVINO's CPU plugin (QDQ.md 3, 7)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from edgekd.backends.base import (
+    Availability,
+    float_form,
+    integer_forms,
+    machine_of,
+    place,
+    precision_of,
+    runtime_errors,
+)
+from edgekd.forms import CompiledModel, LayerInfo, QuantForm
+from edgekd.runtime.sessions import Session, list_runtimes, open_session
+
+if TYPE_CHECKING:
+    from edgekd.runtime.session_openvino import OpenVinoSession
+    from edgekd.target import Target
+
+X86 = QuantForm(name="int8", rules="openvino", nonnegative="u8/255", signed="s8")
+# On ARM a zero point sends a layer to fp16, so non-negative tensors keep zero point 0 there.
+ARM = QuantForm(name="int8", rules="openvino", nonnegative="s8/127", signed="s8")
+
+_COMPUTE = {"Convolution", "Deconvolution", "FullyConnected", "MatMul", "Gemm", "InnerProduct"}
+_INTEGER = {"u8", "i8"}
+_NOT_RUN = {"Input", "Output", "Const"}
+
+
+class OpenVinoBackend:
+    """`Backend` of OpenVINO on the CPU.
+
+    What ships is the ONNX file: an IR holds the same Q/DQ graph (the low precision transformations run when a
+    device compiles it) in two files instead of the one whose hash is proven.
+    """
+
+    name = "openvino"
+
+    def probe(self) -> Availability:
+        """See `Backend.probe`."""
+        info = next(info for info in list_runtimes(gpu=False) if info.name == self.name)
+        return Availability(info.ok, info.version, info.reason, info.install)
+
+    def candidates(self, target: Target) -> list[QuantForm]:
+        """See `Backend.candidates`; bf16 (x86) where the CPU at hand has it, fp16 as ARM's float to beat."""
+        if machine_of(target) in {"aarch64", "arm64"}:
+            return [*integer_forms(ARM, vnni=True), float_form(ARM, "fp16"), float_form(ARM)]
+        forms = integer_forms(X86, vnni=target.has_vnni())
+        if target.is_here() and "BF16" in _capabilities():
+            forms.append(float_form(X86, "bf16"))
+        return [*forms, float_form(X86)]
+
+    def compile(self, onnx: Path, target: Target, out: Path, *, form: QuantForm | None = None) -> CompiledModel:
+        """See `Backend.compile`; compiles once at batch 1, so that a refused file fails here."""
+        path = place(onnx, out)
+        precision = precision_of(onnx, form, target.runtime.inference_precision)
+        with runtime_errors(str(onnx), proving=True):
+            session = open_session(path, "openvino", threads=target.runtime.threads, precision=precision)
+            cast("OpenVinoSession", session).compiled  # noqa: B018 - the property compiles
+        described = session.describe()
+        meta = {key: described[key] for key in ("runtime", "version", "inference_precision")}
+        return CompiledModel(self.name, path, path, meta)
+
+    def load(self, compiled: CompiledModel, target: Target) -> Session:
+        """See `Backend.load`."""
+        precision = compiled.meta.get("inference_precision", target.runtime.inference_precision)
+        with runtime_errors(str(compiled.path)):
+            return open_session(compiled.path, "openvino", threads=target.runtime.threads, precision=precision)
+
+    def coverage(self, compiled: CompiledModel, target: Target) -> list[LayerInfo]:
+        """See `Backend.coverage`; read from the plugin's runtime model at batch 1."""
+        return [layer for layer in self._layers(compiled, target) if layer.op in _COMPUTE]
+
+    def other_layers(self, compiled: CompiledModel, target: Target) -> list[LayerInfo]:
+        """See `Backend.other_layers`."""
+        return [layer for layer in self._layers(compiled, target) if layer.op not in _COMPUTE | _NOT_RUN]
+
+    def _layers(self, compiled: CompiledModel, target: Target) -> list[LayerInfo]:
+        session = cast("OpenVinoSession", self.load(compiled, target))
+        with runtime_errors(str(compiled.path)):
+            model = session.compiled.get_runtime_model()
+        layers = []
+        for node in model.get_ordered_ops():
+            info = node.get_rt_info()
+            precision = _text(info, "runtimePrecision")
+            layers.append(LayerInfo(node.friendly_name, _text(info, "layerType"), precision in _INTEGER, precision))
+        return layers
+
+
+def _text(info: Any, key: str) -> str:
+    return str(info[key].astype(str)) if key in info else ""
+
+
+def _capabilities() -> list[str]:
+    """What the CPU plugin says that this CPU computes in; empty where OpenVINO is not installed."""
+    try:
+        from openvino import Core
+    except ImportError:
+        return []
+    return list(Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
