@@ -17,7 +17,9 @@ def dscnn_s(*, classes: int, input_shape: tuple[int, ...], width: float = 1.0, a
     return nn.Sequential(*blocks, Classifier(wide, classes))
 
 
-def mobilenet_xs(*, classes: int, input_shape: tuple[int, ...], width: float = 1.0, act: str = "hardswish") -> nn.Module:
+def mobilenet_xs(
+    *, classes: int, input_shape: tuple[int, ...], width: float = 1.0, act: str = "hardswish"
+) -> nn.Module:
     """Inverted residuals with squeeze-and-excite (Howard et al., 2019): about 60k parameters."""
     first, second = channels(16, width), channels(32, width)
     return nn.Sequential(

@@ -34,7 +34,8 @@ def build_model(spec: str, *, classes: int, input_shape: tuple[int, ...], args: 
     family, separator, name = spec.partition(":")
     if not separator or not name:
         raise BadModel(
-            f"{spec!r} is no model name", remedy="write torchvision:NAME, timm:NAME, edgekd:NAME or package.module:factory"
+            f"{spec!r} is no model name",
+            remedy="write torchvision:NAME, timm:NAME, edgekd:NAME or package.module:factory",
         )
     try:
         if family == "edgekd":

@@ -6,7 +6,7 @@ shorter side}), ``crop`` (null or [height, width], centred), ``scale``, ``mean``
 one for all). The result is (sample * scale - mean) / std as float32, channels first.
 
 Bilinear and bicubic filters are antialiased as Pillow's are (triangle, and Keys' cubic with a = -0.5, widened by the
-scale), equal to Pillow within one code of uint8.
+scale); equal to Pillow within one code of uint8.
 """
 
 from __future__ import annotations
@@ -70,8 +70,11 @@ def _resize(x: np.ndarray, resize: dict[str, Any]) -> np.ndarray:
         rows = np.minimum(((np.arange(new[0]) + 0.5) * height / new[0]).astype(int), height - 1)
         columns = np.minimum(((np.arange(new[1]) + 0.5) * width / new[1]).astype(int), width - 1)
         return x[..., rows[:, None], columns]
-    across = _codes(x.astype(np.float64) @ _weights(width, new[1], mode).T, x.dtype)
-    return _codes(_weights(height, new[0], mode) @ across.astype(np.float64), x.dtype)
+    across, down = _weights(width, new[1], mode).T, _weights(height, new[0], mode)
+    # The pass that leaves less to the other goes first; codes are rounded in between, so the order is visible.
+    if height * new[1] <= new[0] * width:
+        return _codes(down @ _codes(x.astype(np.float64) @ across, x.dtype).astype(np.float64), x.dtype)
+    return _codes(_codes(down @ x.astype(np.float64), x.dtype).astype(np.float64) @ across, x.dtype)
 
 
 def _codes(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -103,6 +106,8 @@ def _weights(old: int, new: int, mode: str) -> np.ndarray:
 def _crop(x: np.ndarray, crop: Any) -> np.ndarray:
     height, width = int(crop[0]), int(crop[1])
     if x.shape[-2] < height or x.shape[-1] < width:
-        raise PreprocessError(f"a sample of {x.shape[-2]} x {x.shape[-1]} is smaller than the crop of {height} x {width}")
+        raise PreprocessError(
+            f"a sample of {x.shape[-2]} x {x.shape[-1]} is smaller than the crop of {height} x {width}"
+        )
     top, left = round((x.shape[-2] - height) / 2), round((x.shape[-1] - width) / 2)
     return x[..., top : top + height, left : left + width]

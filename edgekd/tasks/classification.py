@@ -43,6 +43,4 @@ class Classification:
         shifted = np.exp(outputs - outputs.max(1, keepdims=True))
         probability = shifted / shifted.sum(1, keepdims=True)
         best = probability.argmax(1)
-        return [
-            {"label": classes[i], "probability": float(p[i])} for i, p in zip(best, probability, strict=True)
-        ]
+        return [{"label": classes[i], "probability": float(p[i])} for i, p in zip(best, probability, strict=True)]
