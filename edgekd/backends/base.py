@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 from collections.abc import Iterator
@@ -163,10 +164,12 @@ def _noted_float_type(onnx: Path) -> str:
     """The float type that lower/ noted in the file's metadata; fp32 where nothing is noted."""
     try:
         import onnx as onnx_package
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     except ImportError:
         return "fp32"
-    import json
-
-    model = onnx_package.load(str(onnx), load_external_data=False)
+    try:
+        model = onnx_package.load(str(onnx), load_external_data=False)
+    except DecodeError:  # the runtime refuses the file next, with a better message
+        return "fp32"
     noted = {entry.key: entry.value for entry in model.metadata_props}.get(FORM_KEY)
     return str(json.loads(noted).get("float_type", "fp32")) if noted else "fp32"

@@ -27,9 +27,7 @@ class OnnxRuntimeSession:
     Float layers compute in the types of the file; ``precision="bf16"`` exists on ARM only (fast-math GEMM).
     """
 
-    def __init__(
-        self, path: Path, *, threads: int, optimize: bool = True, precision: Precision = "f32"
-    ) -> None:
+    def __init__(self, path: Path, *, threads: int, optimize: bool = True, precision: Precision = "f32") -> None:
         try:
             import onnxruntime
         except ImportError as error:

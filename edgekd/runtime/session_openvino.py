@@ -29,19 +29,13 @@ class OpenVinoSession:
     set of input shapes that it meets (the last four are kept).
     """
 
-    def __init__(
-        self, path: Path, *, threads: int, optimize: bool = True, precision: Precision = "f32"
-    ) -> None:
+    def __init__(self, path: Path, *, threads: int, optimize: bool = True, precision: Precision = "f32") -> None:
         if not optimize:
-            raise SessionError(
-                "OpenVINO cannot switch graph optimizations off; use onnxruntime as the reference"
-            )
+            raise SessionError("OpenVINO cannot switch graph optimizations off; use onnxruntime as the reference")
         try:
             import openvino
         except ImportError as error:
-            raise RuntimeMissing(
-                f"OpenVINO is not installed ({error})", 'pip install "edgekd[openvino]"'
-            ) from error
+            raise RuntimeMissing(f"OpenVINO is not installed ({error})", 'pip install "edgekd[openvino]"') from error
         self._threads, self._precision = threads, precision
         self._version = openvino.__version__
         self._core = openvino.Core()

@@ -131,6 +131,7 @@ class TensorRtSession:
             raise SessionError(f"{self._flavor} does not take memory for tensor {name!r}")
 
     def __del__(self) -> None:
-        with contextlib.suppress(Exception):
-            for address, _ in self._buffers.values():
-                self._cuda.free(address)
+        with contextlib.suppress(Exception):  # at interpreter exit modules may be gone already
+            while self._buffers:
+                self._cuda.free(self._buffers.popitem()[1][0])
+            self._cuda.destroy_stream(self._stream)

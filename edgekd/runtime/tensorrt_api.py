@@ -147,6 +147,10 @@ class Cuda:
         self.call("cudaStreamCreate", ctypes.byref(handle))
         return handle.value or 0
 
+    def destroy_stream(self, stream: int) -> None:
+        """Give a stream back."""
+        self.call("cudaStreamDestroy", ctypes.c_void_p(stream))
+
     def malloc(self, size: int) -> int:
         """The address of ``size`` bytes (at least one) on the device."""
         pointer = ctypes.c_void_p()
