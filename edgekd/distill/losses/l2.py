@@ -1,0 +1,11 @@
+"""Logit matching (Ba and Caruana, 2014, "Do Deep Nets Really Need to be Deep?", section 2.2)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+
+def loss(student: Tensor, teacher: Tensor, y: Tensor, *, temperature: float) -> Tensor:
+    """Half the squared distance, the mean over samples and outputs; the temperature plays no part."""
+    return functional.mse_loss(student, teacher) / 2
