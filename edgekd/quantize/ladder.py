@@ -1,0 +1,92 @@
+"""From float to quantized by one path: calibrate (PTQ), then train on when asked or needed (QAT)."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from edgekd.quantize.prepared import Prepared, prepare
+from edgekd.recipe import QuantizeConfig
+from edgekd.stage import Progress
+from edgekd.target import CalibrationPolicy
+
+# The share of the epochs in which ranges still move; afterwards the weights settle on fixed grids (Krishnamoorthi,
+# "Quantizing deep convolutional networks for efficient inference", 2018).
+MOVING_SHARE = 2 / 3
+
+
+class Fit(Protocol):
+    """Training as the pipeline hands it in: leaves the best weights in ``module``."""
+
+    def __call__(
+        self, module: nn.Module, *, evaluate: Callable[[nn.Module], float], on_epoch_start: Callable[[int], None]
+    ) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The quantized network, and how far up the ladder it went and why (JSON-ready)."""
+
+    prepared: Prepared
+    report: dict[str, Any]
+
+
+def quantize(
+    student: nn.Module,
+    batches: Sequence[Tensor],
+    *,
+    config: QuantizeConfig,
+    policy: CalibrationPolicy,
+    allowed_drop: float,
+    fit: Fit,
+    evaluate: Callable[[nn.Module], float],
+    progress: Progress,
+) -> Outcome:
+    """Quantize ``student`` (left as it is); ``evaluate`` gives a metric in [0, 1] on the validation split.
+
+    ``method: auto`` trains on only when PTQ costs more than ``allowed_drop`` points, and keeps the better of the two.
+    """
+    prepared = prepare(copy.deepcopy(student), batches[0][:2], averaging=_averaging(policy, len(batches)))
+    prepared.calibrate(batches)
+
+    def evaluate_frozen(module: nn.Module) -> float:
+        with prepared.frozen():
+            return evaluate(module)
+
+    float_metric = evaluate(student)
+    ptq_metric = evaluate_frozen(prepared.module)
+    drop = 100 * (float_metric - ptq_metric)
+    report: dict[str, Any] = {
+        "method": "ptq",
+        "val_float": float_metric,
+        "val_ptq": ptq_metric,
+        "val_qat": None,
+        "allowed_drop": allowed_drop,
+    }
+    progress.log(f"  PTQ: validation {100 * ptq_metric:.2f} %, float {100 * float_metric:.2f} %")
+    if config.method == "ptq" or config.epochs == 0:
+        return Outcome(prepared, report | {"why": "the recipe asks for PTQ"})
+    if config.method == "auto" and drop <= allowed_drop:
+        return Outcome(prepared, report | {"why": f"PTQ costs {drop:.2f} points, {allowed_drop:.2f} are allowed"})
+
+    calibrated = copy.deepcopy(prepared.module.state_dict())
+    moving = math.ceil(MOVING_SHARE * config.epochs)
+    fit(prepared.module, evaluate=evaluate_frozen, on_epoch_start=lambda epoch: prepared.observe(epoch < moving))
+    prepared.observe(False)
+    qat_metric = evaluate_frozen(prepared.module)
+    report["val_qat"] = qat_metric
+    if qat_metric < ptq_metric:
+        prepared.module.load_state_dict(calibrated)
+        return Outcome(prepared, report | {"why": "QAT was tried and is no better than PTQ on the validation split"})
+    why = "the recipe asks for QAT" if config.method == "qat" else f"PTQ costs {drop:.2f} points"
+    return Outcome(prepared, report | {"method": "qat", "why": why})
+
+
+def _averaging(policy: CalibrationPolicy, batches: int) -> float:
+    """The newest batch's weight; a plain minimum and maximum is approached by the mean over all batches' extremes."""
+    return max(policy.averaging, 1 / max(batches, 1)) if policy.estimator == "moving-average" else 1.0

@@ -1,0 +1,73 @@
+"""The master: the quantized network as ONNX with every site and float weights, and the table of its sites."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from edgekd.forms import Master, Site
+from edgekd.quantize.normalize import normalize
+from edgekd.quantize.prepared import Prepared, export
+from edgekd.quantize.signs import nonnegative_values
+
+# The newest opset that TensorRT 10.3 (JetPack 6) takes.
+OPSET = 20
+INPUT, OUTPUT, BATCH = "input", "logits", "batch"
+
+
+def write_master(prepared: Prepared, example: Tensor, out: Path) -> Master:
+    """Write ``master.onnx`` and ``sites.json`` into ``out``: input (batch, ...), output logits (batch, classes)."""
+    model = normalize(_to_onnx(prepared.converted(), example))
+    nonnegative = nonnegative_values(model)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    sites = []
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[0] not in constants:
+            sign = "nonnegative" if node.input[0] in nonnegative else "signed"
+            scale = float(numpy_helper.to_array(constants[node.input[1]]))
+            sites.append(Site(node.input[0], sign, scale))  # type: ignore[arg-type]
+    _write(model, out / "master.onnx", role="master")
+    master = Master(out / "master.onnx", tuple(sites))
+    master.save_table(out / "sites.json")
+    return master
+
+
+def export_float(student: nn.Module, example: Tensor, path: Path) -> None:
+    """Write the float network with the same input and output names."""
+    student.eval()
+    _write(normalize(_to_onnx(student, example)), path, role="float")
+
+
+def _to_onnx(module: nn.Module, example: Tensor) -> onnx.ModelProto:
+    export(module, example)  # its errors are told better than the ONNX exporter's
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), torch.no_grad():
+        program: Any = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    return program.model_proto
+
+
+def _write(model: onnx.ModelProto, path: Path, *, role: str) -> None:
+    for key, value in {"edgekd.role": role, "edgekd.input": INPUT, "edgekd.output": OUTPUT}.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    model.producer_name = "edgekd"
+    onnx.checker.check_model(model, full_check=True)
+    assert all(np.isfinite(numpy_helper.to_array(t)).all() for t in model.graph.initializer if t.data_type == 1)
+    onnx.save(model, path)

@@ -1,0 +1,77 @@
+"""The exporter's graph in the spelling that every lowering starts from."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+
+def normalize(model: onnx.ModelProto) -> onnx.ModelProto:
+    """In place: no Clip between Q and DQ, GlobalAveragePool for means over the image, scales of rank 0, no leftovers."""
+    _drop_code_clips(model.graph)
+    _global_average_pools(model.graph)
+    _scalar_parameters(model.graph)
+    _drop_unused(model.graph)
+    del model.graph.value_info[:]
+    # Where each node came from in the user's files does not belong into what is handed on.
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def _drop_code_clips(graph: onnx.GraphProto) -> None:
+    """The ±127 codes that a Clip enforces differ from int8's full range by the code -128, which weights never reach."""
+    quantized = {node.output[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+    renamed = {}
+    for node in list(graph.node):
+        if node.op_type == "Clip" and node.input[0] in quantized:
+            renamed[node.output[0]] = node.input[0]
+            graph.node.remove(node)
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = renamed.get(name, name)
+
+
+def _global_average_pools(graph: onnx.GraphProto) -> None:
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in list(graph.node):
+        if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
+            continue
+        axes = sorted(numpy_helper.to_array(constants[node.input[1]]).tolist())
+        if axes not in ([2, 3], [-2, -1]):
+            continue
+        keep = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
+        place = list(graph.node).index(node)
+        graph.node.remove(node)
+        pooled = node.output[0] if keep else f"{node.output[0]}_pooled"
+        graph.node.insert(
+            place, helper.make_node("GlobalAveragePool", [node.input[0]], [pooled], name=f"{node.name or pooled}_gap")
+        )
+        if not keep:
+            shape = numpy_helper.from_array(np.array([0, -1], np.int64), f"{node.output[0]}_shape")
+            graph.initializer.append(shape)
+            graph.node.insert(
+                place + 1,
+                helper.make_node("Reshape", [pooled, shape.name], [node.output[0]], name=f"{node.output[0]}_flat"),
+            )
+
+
+def _scalar_parameters(graph: onnx.GraphProto) -> None:
+    """Per-tensor scales and zero points get rank 0: with shape [1] ONNX Runtime absorbs no Clip."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        for name in node.input[1:]:
+            tensor = constants.get(name)
+            if tensor is not None and list(tensor.dims) == [1] and not any(a.name == "axis" for a in node.attribute):
+                tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).reshape(()), name))
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    wanted = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    for tensor in list(graph.initializer):
+        if tensor.name not in wanted:
+            graph.initializer.remove(tensor)

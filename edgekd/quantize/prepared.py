@@ -1,0 +1,151 @@
+"""A float network with fake-quantize modules at every site: one object for calibration, training and conversion."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchao.quantization.pt2e import FakeQuantizeBase
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+from edgekd.errors import BadData, BadModel
+from edgekd.quantize.sites import StrictQuantizer
+
+
+def prepare(student: nn.Module, example: Tensor, *, averaging: float = 0.05) -> Prepared:
+    """Export ``student`` in evaluation mode with a dynamic batch, fold BatchNorm, and put in the quantizers.
+
+    ``example`` is (2, ...) float32. Raises:
+        BadModel: torch.export cannot trace the network; told with the operator and what to try.
+    """
+    student.eval()
+    exported = export(student, example)
+    prepared = prepare_pt2e(exported.module(), StrictQuantizer(averaging))
+    return Prepared(prepared)
+
+
+def export(module: nn.Module, example: Tensor) -> Any:
+    """``torch.export`` with a dynamic batch; its failure as an error that says where.
+
+    Raises:
+        BadModel: it cannot be traced.
+    """
+    try:
+        return torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        place = next((line for line in lines if line.startswith("File ") and "site-packages" not in line), "")
+        raise BadModel(
+            f"torch.export cannot trace it: {lines[0] if lines else type(error).__name__}",
+            where=place or type(module).__name__,
+            remedy="write data-dependent control flow with torch.where or torch.cond, and keep the batch dimension free",
+        ) from error
+
+
+class Prepared:
+    """``module`` trains like any other; observers and quantizers are switched from here."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        # BatchNorm folding leaves weights that do not ask for gradients.
+        for parameter in module.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+
+    def quantizers(self) -> Iterator[tuple[str, FakeQuantizeBase]]:
+        """All fake-quantize modules by name, each once."""
+        for name, module in self.module.named_modules():
+            if isinstance(module, FakeQuantizeBase):
+                yield name, module
+
+    def observe(self, on: bool) -> None:
+        """Switch whether ranges follow what flows through."""
+        for _, quantizer in self.quantizers():
+            quantizer.enable_observer(on)
+
+    def fake_quantize(self, on: bool) -> None:
+        """Switch whether values are rounded."""
+        for _, quantizer in self.quantizers():
+            quantizer.enable_fake_quant(on)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Ranges stand still inside: what is evaluated on must not be calibrated on."""
+        states = [(quantizer, bool(quantizer.observer_enabled[0])) for _, quantizer in self.quantizers()]
+        self.observe(False)
+        try:
+            yield
+        finally:
+            for quantizer, on in states:
+                quantizer.enable_observer(on)
+
+    def calibrate(self, batches: Iterable[Tensor]) -> None:
+        """Set all ranges from ``batches`` of the float network, then quantize with them.
+
+        Raises:
+            BadData: NaN or infinity reaches a site.
+        """
+        self.observe(True)
+        self.fake_quantize(False)
+        with torch.no_grad():
+            for batch in batches:
+                self.module(batch)
+        self.observe(False)
+        self.fake_quantize(True)
+        for name, quantizer in self.quantizers():
+            scale, _ = quantizer.calculate_qparams()
+            if not torch.isfinite(scale).all() or not (scale > 0).all():
+                raise BadData(
+                    "NaN or infinity flows through the network during calibration",
+                    where=self._place_of(name),
+                    remedy="look for NaN in the calibration samples or in the weights",
+                )
+            quantizer.scale.resize_(scale.shape).copy_(scale)
+
+    def run_float(self, x: np.ndarray) -> np.ndarray:
+        """Outputs with all quantizers off: must equal the float network's."""
+        self.fake_quantize(False)
+        try:
+            return self._run(x)
+        finally:
+            self.fake_quantize(True)
+
+    def run_quantized(self, x: np.ndarray) -> np.ndarray:
+        """Outputs of the fake-quantized network."""
+        return self._run(x)
+
+    def converted(self) -> nn.Module:
+        """A copy with quantize and dequantize operators in place of the modules, weights still float."""
+        return convert_pt2e(copy.deepcopy(self.module), fold_quantize=False)
+
+    def intermediates(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Every float value inside the converted graph by its name, which the master's values share."""
+        found: dict[str, np.ndarray] = {}
+
+        class Recorder(torch.fx.Interpreter):
+            def run_node(self, n: torch.fx.Node) -> Any:
+                value = super().run_node(n)
+                if isinstance(value, Tensor) and value.is_floating_point() and n.op == "call_function":
+                    found[n.name] = value.numpy()
+                return value
+
+        with torch.no_grad():
+            Recorder(self.converted()).run(torch.from_numpy(x))
+        return found
+
+    def _run(self, x: np.ndarray) -> np.ndarray:
+        with self.frozen(), torch.no_grad():
+            return self.module(torch.from_numpy(x)).numpy()
+
+    def _place_of(self, name: str) -> str:
+        node = next((n for n in self.module.graph.nodes if n.target == name), None)
+        return f"calibration, after {node.args[0]}" if node is not None else f"calibration, {name}"
+
+
+# torch's exporters tell every detail on the root logger; a build's log is for people.
+logging.getLogger("torch.onnx").setLevel(logging.ERROR)
