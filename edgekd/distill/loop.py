@@ -1,52 +1,41 @@
-"""The one training loop: teachers, distillation, fine-tuning and quantization-aware training go through it.
-
-Resuming is exact: all random numbers of an epoch come from generators seeded by (seed, epoch), and a checkpoint of the
-last whole epoch lies in the stage's scratch folder, so a training that was killed ends with the same weights.
-"""
+"""The one training loop: teachers, distillation, fine-tuning and quantization-aware training all go through `fit`."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from edgekd.data.augment import augment
-from edgekd.data.source import DataSource
-from edgekd.distill.checkpoint import load_checkpoint, save_checkpoint
-from edgekd.distill.predict import evaluation_mode
+from edgekd.distill.checkpoint import NAME, TrainingState, load_state, save_state
+from edgekd.distill.feed import Feed, make_feed
+from edgekd.distill.optimizer import OptimizerConfig, make_optimizer, set_rate
+from edgekd.distill.placement import Precision, make_fabric, memory_format, switch_mode
+from edgekd.distill.seeding import own_randomness, seed_globals
+from edgekd.distill.steps import Steps
 from edgekd.distill.teacher_cache import TeacherCache
 from edgekd.errors import TrainingDiverged
 from edgekd.stage import Progress
 
-# loss(outputs, teacher's outputs or None, labels, epoch) -> scalar
-Loss = Callable[[Tensor, Tensor | None, Tensor, int], Tensor]
+if TYPE_CHECKING:
+    from edgekd.data.source import DataSource
+
+Loss = Callable[[Any, "Tensor | None", Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a training runs; ``lr`` warms up linearly for ``warmup_epochs``, then falls to zero along a cosine."""
+class FitResult:
+    """What a training came to; ``best_epoch`` counts from 1, 0 is the state at the start.
 
-    epochs: int
-    batch_size: int
-    lr: float
-    weight_decay: float = 0.0
-    warmup_epochs: float = 0.0
-    seed: int = 0
-    augment: tuple[str, ...] = ()
-    precision: str = "auto"
-    channels_last: bool | str = "auto"
-    label: str = "training"
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What `fit` did: a row an epoch (loss, val), and which epoch's weights the model holds now."""
+    ``history``: an entry an epoch with ``epoch``, ``loss`` (the mean over steps), ``metric`` (None where it was not
+    a number) and ``lr`` (of the last step).
+    """
 
     history: list[dict[str, Any]]
     best_epoch: int
@@ -54,156 +43,158 @@ class Fitted:
 
 
 def fit(
-    module: nn.Module,
+    model: nn.Module,
     source: DataSource,
     *,
     loss: Loss,
-    settings: Settings,
+    optimizer_config: OptimizerConfig,
+    epochs: int,
+    batch_size: int,
+    seed: int,
     evaluate: Callable[[nn.Module], float],
     scratch: Path,
     progress: Progress,
-    teacher: TeacherCache | None = None,
-    along: nn.Module | None = None,
+    augment: Sequence[str] = (),
+    teacher: nn.Module | None = None,
+    teacher_views: int = 4,
     on_epoch_start: Callable[[int], None] | None = None,
-) -> Fitted:
-    """Train ``module`` in place and leave in it the weights of the epoch that was best by ``evaluate``.
+    precision: Precision = "auto",
+    channels_last: bool | Literal["auto"] = "auto",
+    keep_start: bool = False,
+    label: str = "training",
+) -> FitResult:
+    """Train ``model`` in place and leave its best state in it, on the CPU.
 
-    ``teacher`` gives outputs to imitate; ``along`` is a module trained together (its gradients come through the loss).
+    ``loss(outputs, teacher_outputs, y, epoch)`` is a scalar; ``teacher`` is fixed, its module gives one (N, K) tensor,
+    asked once for each of ``teacher_views`` augmented views of the data (None: the loss gets None).
+    ``evaluate(model)`` is the metric on the validation split, higher is better; on a tie the later epoch is the best,
+    since it was trained with the smaller rate. ``keep_start`` lets the state at the start be the best one too.
+    ``on_epoch_start(epoch)``, from 0, is called again for the epochs done when a training is resumed.
+
+    After each epoch the whole state is written to ``scratch``; a training that was killed goes on from there and ends
+    with the weights of one that was not (the same machine and thread count taken).
+
     Raises:
-        TrainingDiverged: the loss is NaN or infinite, or evaluation is NaN; the last checkpoint is kept.
+        TrainingDiverged: the loss or the weights became NaN or infinite; names epoch, step and the kept checkpoint.
+        StoreFailed: the checkpoint cannot be written.
+        BadModel: the teacher answers with NaN.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    fabric = Fabric(accelerator="auto", devices=1, precision=_precision(settings.precision))
-    fabric.launch()
-    device = fabric.device
-    layout = _channels_last(settings.channels_last, source)
-    modules = nn.ModuleList([module] if along is None else [module, along])
-    modules.to(device=device)
-    if layout:
-        for one in modules:
-            _to_channels_last(one)
-    parameters = [parameter for parameter in modules.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
-    optimizer = fabric.setup_optimizers(optimizer)
+    plan = {
+        "optimizer": asdict(optimizer_config),
+        "run": [epochs, batch_size, seed, list(augment), teacher_views, precision, channels_last, keep_start],
+        "parameters": [(name, list(parameter.shape)) for name, parameter in model.named_parameters()],
+        "samples": len(source.train),  # type: ignore[arg-type]
+    }
+    identity = hashlib.sha256(json.dumps(plan).encode()).hexdigest()
 
-    path = scratch / "training.pt"
-    state = load_checkpoint(path)
-    history: list[dict[str, Any]] = []
-    best: dict[str, Any] = {"metric": -math.inf, "epoch": -1, "state": _state(modules)}
-    if state is not None:
-        modules.load_state_dict(state["modules"])
-        optimizer.load_state_dict(state["optimizer"])
-        history, best = state["history"], state["best"]
-        progress.log(f"{settings.label}: resumed after epoch {len(history)} of {settings.epochs}")
-    steps = math.ceil(len(source.train) / settings.batch_size)  # type: ignore[arg-type]
-    progress.task(settings.label, settings.epochs * steps)
-    progress.advance(len(history) * steps)
+    fabric = make_fabric(precision)
+    layout = memory_format(model, source.input_shape, channels_last)
+    feed = make_feed(source, batch_size, seed=seed, names=augment, device=fabric.device, layout=layout)
+    cache = None
+    if teacher is not None:
+        folder, views = scratch / f"teacher-{identity[:12]}", max(1, min(teacher_views, epochs))
+        cache = TeacherCache(teacher, feed, views=views, folder=folder, fabric=fabric, progress=progress)
+    model.to(device=fabric.device)
+    model.to(memory_format=layout)  # type: ignore[call-overload]
+    try:
+        with own_randomness():
+            optimizer = make_optimizer(model, optimizer_config)
+            steps = Steps(model, optimizer, fabric=fabric, loss=loss)
+            return _Training(
+                model, feed, cache, steps, optimizer, optimizer_config, epochs, seed, evaluate, scratch, progress, label
+            ).run(identity, on_epoch_start or (lambda epoch: None), keep_start)
+    finally:
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        model.to(device="cpu")
+        switch_mode(model, False)
+        if teacher is not None:
+            teacher.to("cpu")
 
-    for epoch in range(len(history), settings.epochs):
-        if on_epoch_start is not None:
+
+@dataclass
+class _Training:
+    model: nn.Module
+    feed: Feed
+    cache: TeacherCache | None
+    steps: Steps
+    optimizer: torch.optim.Optimizer
+    config: OptimizerConfig
+    epochs: int
+    seed: int
+    evaluate: Callable[[nn.Module], float]
+    scratch: Path
+    progress: Progress
+    label: str
+
+    def run(self, identity: str, on_epoch_start: Callable[[int], None], keep_start: bool) -> FitResult:
+        state = self._resume(identity, on_epoch_start) or TrainingState(identity)
+        if state.epoch == 0 and state.best is None and (keep_start or self.epochs == 0):
+            self._judge(state)
+        self.progress.task(self.label, self.epochs * self.feed.steps)
+        self.progress.advance(state.epoch * self.feed.steps)
+        while state.epoch < self.epochs:
+            self._epoch(state, on_epoch_start)
+        assert state.best is not None, "every epoch is judged, and the start where there is none"
+        assert state.best_epoch is not None
+        assert state.best_metric is not None
+        self.model.load_state_dict(state.best)
+        return FitResult(state.history, state.best_epoch, state.best_metric)
+
+    def _resume(self, identity: str, on_epoch_start: Callable[[int], None]) -> TrainingState | None:
+        state = load_state(self.scratch, identity)
+        if state is None or state.model is None or state.optimizer is None:
+            return None
+        for epoch in range(state.epoch):
             on_epoch_start(epoch)
-        for one in modules:
-            evaluation_mode(one, training=True)
-        torch.manual_seed(_seed(settings.seed, epoch))
-        total, count = torch.zeros((), device=device), 0
-        for step, (x, y, wanted) in enumerate(_batches(source, settings, epoch, device, teacher)):
-            for group in optimizer.param_groups:
-                group["lr"] = settings.lr * _schedule(epoch * steps + step, steps, settings)
-            if layout:
-                x = x.contiguous(memory_format=torch.channels_last)
-            with fabric.autocast():
-                value = loss(module(x), wanted, y, epoch)
-            if not torch.isfinite(value):
-                raise _diverged(
-                    f"the loss is {value.item()} in epoch {epoch + 1}, step {step + 1}", settings, path, history
-                )
-            fabric.backward(value)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            total += value.detach() * len(y)
-            count += len(y)
-            progress.advance(1)
-        metric = evaluate(module)
-        if math.isnan(metric):
-            raise _diverged(f"the validation metric is NaN after epoch {epoch + 1}", settings, path, history)
-        modules.to(device)
-        history.append({"epoch": epoch + 1, "loss": float(total) / max(count, 1), "val": metric})
-        if metric >= best["metric"]:
-            best = {"metric": metric, "epoch": epoch + 1, "state": _state(modules)}
-        save_checkpoint(
-            path, {"modules": _state(modules), "optimizer": optimizer.state_dict(), "history": history, "best": best}
+        self.model.load_state_dict(state.model)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.progress.log(f"{self.label}: goes on after epoch {state.epoch} of {self.epochs}")
+        return state
+
+    def _epoch(self, state: TrainingState, on_epoch_start: Callable[[int], None]) -> None:
+        begin, epoch = time.perf_counter(), state.epoch
+        view = epoch if self.cache is None else self.cache.view_of(epoch)
+        # Before the seeds: whether the answers are computed or read must not change what is drawn.
+        answers = None if self.cache is None else self.cache.outputs(view)
+        seed_globals(self.seed, "epoch", epoch)
+        on_epoch_start(epoch)
+        switch_mode(self.model, True)
+        rate = 0.0
+        self.steps.begin(self._diverged(epoch))
+        for step, batch in enumerate(self.feed.batches(epoch, view)):
+            done, total = epoch * self.feed.steps + step, self.epochs * self.feed.steps
+            rate = set_rate(self.optimizer, self.config, done, total, self.epochs)
+            self.steps.step(batch, None if answers is None else answers[batch.rows], epoch)
+            self.progress.advance(1)
+        mean = self.steps.end()
+        state.epoch = epoch + 1
+        metric = self._judge(state)
+        state.history.append({"epoch": state.epoch, "loss": mean, "metric": metric, "lr": rate})
+        state.model, state.optimizer = self.model.state_dict(), self.optimizer.state_dict()
+        save_state(state, self.scratch)
+        best = " (best)" if state.best_epoch == state.epoch else ""
+        seconds = time.perf_counter() - begin
+        self.progress.log(
+            f"{self.label}: epoch {state.epoch} of {self.epochs}, loss {mean:.4f}, "
+            f"validation {metric:.4f}{best}, {seconds:.1f} s"
         )
-        progress.log(
-            f"  {settings.label}: epoch {epoch + 1}/{settings.epochs}, loss {history[-1]['loss']:.4f}, val {metric:.4f}"
-        )
-    modules.load_state_dict(best["state"])
-    modules.to("cpu")
-    for one in modules:
-        evaluation_mode(one)
-    return Fitted(history, best["epoch"], best["metric"])
 
+    def _judge(self, state: TrainingState) -> float:
+        metric = float(self.evaluate(self.model))
+        if state.best_metric is None or metric >= state.best_metric:
+            state.best_metric, state.best_epoch = metric, state.epoch
+            state.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        return metric
 
-def _batches(
-    source: DataSource, settings: Settings, epoch: int, device: torch.device, teacher: TeacherCache | None
-) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Augmented batches of one epoch with the teacher's outputs for the very same samples."""
-    generator = torch.Generator().manual_seed(_seed(settings.seed, epoch))
-    held = source.tensors("train")
-    if held is None:
-        for x, y in source.loader("train", settings.batch_size, shuffle=True, generator=generator):
-            x = augment(x, settings.augment, generator).to(device)
-            yield x, y.to(device), teacher.outputs(x) if teacher else None
-        return
-    labels = held[1].to(device)
-    view = teacher.view(epoch) if teacher else None
-    x = view.samples if view else held[0].to(device)
-    for picked in torch.randperm(len(labels), generator=generator).split(settings.batch_size):
-        if len(picked) == 1 and len(labels) > 1:
-            continue  # BatchNorm has no variance over one sample
-        where = picked.to(device)
-        batch = x[where] if view else augment(x[where], settings.augment, generator)
-        yield batch, labels[where], view.outputs[where] if view else None
+    def _diverged(self, epoch: int) -> Callable[[int, str], TrainingDiverged]:
+        def error(step: int, what: str) -> TrainingDiverged:
+            checkpoint = self.scratch / NAME
+            kept = f"the state after epoch {epoch} is kept in {checkpoint}" if epoch else "no epoch was finished"
+            return TrainingDiverged(
+                f"{what} in epoch {epoch + 1}, step {step + 1} of {self.feed.steps}; {kept}",
+                where=self.label,
+                remedy="lower the learning rate, lengthen the warm-up, or look for broken samples; use precision 32",
+            )
 
-
-def _schedule(step: int, steps: int, settings: Settings) -> float:
-    warm = settings.warmup_epochs * steps
-    if step < warm:
-        return (step + 1) / warm
-    share = (step - warm) / max(1.0, settings.epochs * steps - warm)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-
-
-def _seed(seed: int, epoch: int) -> int:
-    return seed * 100_003 + epoch
-
-
-def _precision(name: str) -> Any:
-    if name == "bf16":
-        return "bf16-mixed"
-    # On CPUs bf16 pays only with AMX and then changes results between machines: it must be asked for.
-    return "bf16-mixed" if name == "auto" and torch.cuda.is_available() else "32-true"
-
-
-def _channels_last(wanted: bool | str, source: DataSource) -> bool:
-    # Measured with oneDNN: depthwise training is two to three times faster so, dense convolutions a third.
-    return len(source.input_shape) == 3 and (True if wanted == "auto" else bool(wanted))
-
-
-def _to_channels_last(module: nn.Module) -> None:
-    """Only where it holds 4-d weights; values do not change."""
-    for parameter in module.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-
-
-def _state(module: nn.Module) -> dict[str, Tensor]:
-    return {key: value.detach().cpu().clone() for key, value in module.state_dict().items()}
-
-
-def _diverged(what: str, settings: Settings, path: Path, history: list[dict[str, Any]]) -> TrainingDiverged:
-    kept = f"the checkpoint after epoch {len(history)} is kept in {path}" if history else "no epoch was finished"
-    return TrainingDiverged(
-        f"{what}; {kept}",
-        where=settings.label,
-        remedy=f"lower its learning rate (now {settings.lr:g}), or check the data",
-    )
+        return error

@@ -1,30 +1,34 @@
-"""Outputs of a torch model over a whole split."""
+"""A network's outputs over a split."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from edgekd.data.source import DataSource
+from edgekd.distill.placement import switch_mode
+
+if TYPE_CHECKING:
+    from edgekd.data.source import DataSource
 
 
 def predict(module: nn.Module, source: DataSource, split: str, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """(N, K) float32 outputs and (N,) int64 labels, in the split's order, in evaluation mode, on the fitting device."""
+    """Outputs (N, K) float32 and labels (N,) int64 of a split, in its order, in evaluation mode and float32.
+
+    Computed on a GPU where there is one; the module is left where, and in the mode in which, it was.
+    """
+    training = module.training
+    switch_mode(module, False)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    was = next((p.device for p in module.parameters()), device)
+    home = next((parameter.device for parameter in module.parameters()), device)
     module.to(device)
-    evaluation_mode(module)
     outputs, labels = [], []
-    with torch.no_grad():
+    with torch.inference_mode():
         for x, y in source.loader(split, batch_size, shuffle=False):
             outputs.append(module(x.to(device)).float().cpu().numpy())
             labels.append(y.numpy())
-    module.to(was)
+    switch_mode(module, training)
+    module.to(home)
     return np.concatenate(outputs), np.concatenate(labels)
-
-
-def evaluation_mode(module: nn.Module, *, training: bool = False) -> None:
-    """Switch dropout and BatchNorm; an exported graph has no such switch and is left as it is."""
-    if not isinstance(module, torch.fx.GraphModule):
-        module.train(training)

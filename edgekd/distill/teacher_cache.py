@@ -1,87 +1,99 @@
-"""Outputs of a fixed teacher, computed once for a few augmented views of the training set.
+"""A fixed teacher's answers, computed once a view of the data and kept in files: epochs share the views.
 
-A view augments every sample by random numbers that depend on the seed and the view alone, so the cached outputs belong
-to the student's very input, and a long distillation costs a few passes of the teacher ("Knowledge distillation: a good
-teacher is patient and consistent", Beyer et al., 2022, asks for that consistency).
+The student sees the very inputs that its teacher answered to (Beyer et al., 2022, "Knowledge distillation: A good
+teacher is patient and consistent", section 3).
 """
 
 from __future__ import annotations
 
-import os
+import io
+import time
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from edgekd.data.augment import augment
-from edgekd.data.source import DataSource
-from edgekd.distill.predict import evaluation_mode
+from edgekd.distill.feed import Feed
+from edgekd.distill.placement import switch_mode
+from edgekd.errors import BadModel, StoreFailed
 from edgekd.stage import Progress
+from edgekd.store import write_bytes_atomic
 
-CHUNK = 1024
-
-
-class View(NamedTuple):
-    """An augmented training set (N, ...) and the teacher's outputs on it (N, K), on the training's device."""
-
-    samples: Tensor
-    outputs: Tensor
+# A pass of the teacher is worth a line from this long on (seconds).
+TELL_AFTER = 2.0
 
 
 class TeacherCache:
-    """A fixed teacher; its outputs are kept in ``folder`` a view, so a resumed training finds them."""
+    """Outputs of ``teacher`` (a module that returns one (N, K) tensor) for each of ``views`` augmented views.
+
+    ``folder`` belongs to one training: what lies in it is trusted when its number of rows fits.
+    """
 
     def __init__(
-        self,
-        teacher: nn.Module,
-        source: DataSource,
-        *,
-        names: tuple[str, ...],
-        views: int,
-        seed: int,
-        folder: Path,
-        progress: Progress,
+        self, teacher: nn.Module, feed: Feed, *, views: int, folder: Path, fabric: Fabric, progress: Progress
     ) -> None:
-        self.source, self.names, self.seed, self.folder, self.progress = source, names, seed, folder, progress
-        # Without augmentation all views are the same.
-        self.views = views if names else 1
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.teacher = teacher.to(self.device)
-        evaluation_mode(self.teacher)
-        self._now: tuple[int, View] | None = None
-        folder.mkdir(parents=True, exist_ok=True)
+        self.teacher, self.feed, self.folder = teacher, feed, folder
+        self.views = views if feed.changes else 1
+        self.fabric, self.progress = fabric, progress
+        self._now: tuple[int, Tensor] | None = None
 
-    def view(self, epoch: int) -> View:
-        """The view of ``epoch``: they are taken in turn."""
-        number = epoch % self.views
-        if self._now is None or self._now[0] != number:
-            self._now = None  # free the old one first
-            self._now = (number, self._make(number))
+    def view_of(self, epoch: int) -> int:
+        """Epochs go round the views."""
+        return epoch % self.views
+
+    def outputs(self, view: int) -> Tensor:
+        """(N, K) float32 on the training device, row i for the i-th sample of `Feed.inputs` of the view.
+
+        Raises:
+            BadModel: the teacher answers with NaN or infinity.
+            StoreFailed: the disk is full.
+        """
+        if self._now is None or self._now[0] != view:
+            array = self._read(view)
+            if array is None:
+                array = self._compute(view)
+            self._now = (view, torch.from_numpy(array).to(self.fabric.device))
         return self._now[1]
 
-    def outputs(self, x: Tensor) -> Tensor:
-        """The teacher's outputs on a batch, for data too large to be held."""
-        with torch.no_grad():
-            return self.teacher(x.to(self.device)).float()
+    def _compute(self, view: int) -> np.ndarray:
+        begin = time.perf_counter()
+        switch_mode(self.teacher, False)
+        self.teacher.to(self.fabric.device)
+        # The feed runs outside of inference mode: the tensors that it keeps serve training too.
+        array = np.concatenate([self._answer(x) for x in self.feed.inputs(view)])
+        if not np.isfinite(array).all():
+            raise BadModel(
+                "the teacher answers with NaN or infinity",
+                where="teacher",
+                remedy="its weights do not fit the data or its preprocessing; check both",
+            )
+        seconds = time.perf_counter() - begin
+        if seconds > TELL_AFTER:
+            self.progress.log(f"the teacher answered to view {view + 1} of {self.views}, {seconds:.1f} s")
+        buffer = io.BytesIO()
+        np.save(buffer, array)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_bytes_atomic(self._path(view), buffer.getvalue())
+        except OSError as error:
+            raise StoreFailed(
+                f"the teacher's answers cannot be written: {error.strerror or error}",
+                where=str(self.folder),
+                remedy="make room (edgekd cache prune), then run the same command again",
+            ) from error
+        return array
 
-    def _make(self, number: int) -> View:
-        held = self.source.tensors("train")
-        assert held is not None
-        generator = torch.Generator().manual_seed(self.seed * 1009 + number)
-        samples = torch.cat([augment(part, self.names, generator) for part in held[0].split(CHUNK)]).to(self.device)
-        path = self.folder / f"teacher-view-{number}.npy"
-        if path.exists():
-            return View(samples, torch.from_numpy(np.load(path)).to(self.device))
-        self.progress.log(f"  teacher: outputs of view {number + 1} of {self.views}")
-        channels_last = samples.dim() == 4
-        parts = []
-        for part in samples.split(CHUNK):
-            parts.append(self.outputs(part.contiguous(memory_format=torch.channels_last) if channels_last else part))
-        outputs = torch.cat(parts)
-        temporary = path.with_name(f".{path.name}.tmp")
-        with temporary.open("wb") as stream:
-            np.save(stream, outputs.cpu().numpy())
-        os.replace(temporary, path)
-        return View(samples, outputs)
+    def _answer(self, x: Tensor) -> np.ndarray:
+        with torch.inference_mode(), self.fabric.autocast():
+            return self.teacher(x).float().cpu().numpy()
+
+    def _read(self, view: int) -> np.ndarray | None:
+        try:
+            return np.load(self._path(view), allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+
+    def _path(self, view: int) -> Path:
+        return self.folder / f"view-{view}.npy"

@@ -1,27 +1,30 @@
-"""The trainings of a build: what each one's loss is; the loop is `edgekd.distill.loop`."""
+"""The trainings of a build: teacher, distillation, fine-tuning and quantization-aware training, all through `fit`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
-from edgekd.data.source import DataSource
-from edgekd.distill.loop import Fitted, Settings, fit
-from edgekd.distill.losses import LOSSES
+from edgekd.distill.loop import FitResult, fit
+from edgekd.distill.objective import Objective
+from edgekd.distill.optimizer import OptimizerConfig
 from edgekd.distill.predict import predict
-from edgekd.distill.teacher_cache import TeacherCache
-from edgekd.distill.temperature import temperature_at
-from edgekd.recipe import DataConfig, DistillConfig, FinetuneConfig, QuantizeConfig, TeacherConfig
+from edgekd.recipe import DataConfig, DistillConfig, FinetuneConfig, QuantizeConfig, TeacherConfig, Temperature
 from edgekd.stage import Progress
 from edgekd.tasks import Task
 
+if TYPE_CHECKING:
+    from edgekd.data.source import DataSource
+
+# A trained network starts anew with a small rate: a fifth of an epoch lets the optimizer find its scales.
+SHORT_WARMUP = 0.2
+
 
 def train_teacher(
-    teacher: nn.Module,
+    model: nn.Module,
     source: DataSource,
     *,
     config: TeacherConfig,
@@ -30,30 +33,17 @@ def train_teacher(
     seed: int,
     scratch: Path,
     progress: Progress,
-) -> Fitted:
-    """Train a teacher on the labels, in place."""
-    settings = Settings(
-        epochs=config.epochs,
-        batch_size=data.batch_size,
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        warmup_epochs=config.warmup_epochs,
-        seed=seed,
-        augment=data.augment,
-        label="teacher",
-    )
-
-    def loss(outputs: Tensor, _: Tensor | None, labels: Tensor, __: int) -> Tensor:
-        return task.loss(outputs, labels, config.label_smoothing)
-
+) -> FitResult:
+    """Train ``model`` on the labels of ``source``, in place; see `fit` for what is kept and raised."""
     return fit(
-        teacher,
+        model,
         source,
-        loss=loss,
-        settings=settings,
-        evaluate=_evaluate(source, task),
-        scratch=scratch,
-        progress=progress,
+        loss=lambda outputs, _, y, epoch: task.loss(outputs, y, config.label_smoothing),
+        optimizer_config=OptimizerConfig(config.lr, config.weight_decay, config.warmup_epochs),
+        epochs=config.epochs,
+        evaluate=_on_validation(source, task),
+        label="teacher",
+        **_shared(data, seed, scratch, progress),
     )
 
 
@@ -68,48 +58,39 @@ def distill(
     seed: int,
     scratch: Path,
     progress: Progress,
-) -> Fitted:
-    """Train ``student`` in place: alpha x the soft loss against the teacher + (1 - alpha) x the hard loss.
-
-    With ``train_teacher`` the teacher learns along from the labels, and the student from what it says meanwhile.
-    """
-    settings = Settings(
-        epochs=config.epochs,
-        batch_size=data.batch_size,
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        warmup_epochs=config.warmup_epochs,
-        seed=seed,
-        augment=data.augment,
-        precision=config.precision,
-        channels_last=config.channels_last,
-        label="distill",
-    )
-    common: dict[str, Any] = {
-        "settings": settings,
-        "evaluate": _evaluate(source, task),
-        "scratch": scratch,
-        "progress": progress,
+) -> FitResult:
+    """Train ``student`` in place to imitate ``teacher``, which is fixed, or trained along on the labels."""
+    objective = Objective(task, config.loss, config.temperature, config.alpha, config.epochs)
+    optimizer_config = OptimizerConfig(config.lr, config.weight_decay, config.warmup_epochs)
+    more: dict[str, Any] = {
+        "optimizer_config": optimizer_config,
+        "epochs": config.epochs,
+        "precision": config.precision,
+        "channels_last": config.channels_last,
+        "label": "distillation",
+        **_shared(data, seed, scratch, progress),
     }
-    soft = _soft_loss(config, task)
-    if config.train_teacher:
-        pair = _Pair(student, teacher)
+    evaluate = _on_validation(source, task)
+    if not config.train_teacher:
+        guide = _Imitated(teacher, task)
+        return fit(
+            student,
+            source,
+            loss=objective,
+            teacher=guide,
+            teacher_views=config.teacher_views,
+            evaluate=evaluate,
+            **more,
+        )
 
-        def loss_along(outputs: Tensor, _: Tensor | None, labels: Tensor, epoch: int) -> Tensor:
-            taught, told = outputs
-            return soft(taught, told.detach(), labels, epoch) + task.loss(told, labels)
+    def together(outputs: tuple[Tensor, Tensor], _: Tensor | None, y: Tensor, epoch: int) -> Tensor:
+        ours, theirs = outputs
+        # The teacher learns from the labels alone: it is not pulled towards its student.
+        imitated = task.distill_outputs(theirs).detach()
+        return objective(ours, imitated, y, epoch) + task.loss(theirs, y)
 
-        return fit(pair, source, loss=loss_along, **common | {"evaluate": lambda p: _evaluate(source, task)(p.student)})
-    cache = TeacherCache(
-        teacher,
-        source,
-        names=data.augment,
-        views=config.teacher_views,
-        seed=seed,
-        folder=scratch,
-        progress=progress,
-    )
-    return fit(student, source, loss=soft, teacher=cache, **common)
+    pair = _Pair(student, teacher)
+    return fit(pair, source, loss=together, evaluate=lambda both: evaluate(pair.student), **more)
 
 
 def finetune(
@@ -122,33 +103,23 @@ def finetune(
     seed: int,
     scratch: Path,
     progress: Progress,
-) -> Fitted:
-    """Train ``student`` on the labels alone, in place; it stays as it was when no epoch is better."""
-    settings = Settings(
-        epochs=config.epochs,
-        batch_size=data.batch_size,
-        lr=config.lr,
-        seed=seed + 1,
-        augment=data.augment,
-        label="finetune",
-    )
-
-    def loss(outputs: Tensor, _: Tensor | None, labels: Tensor, __: int) -> Tensor:
-        return task.loss(outputs, labels)
-
+) -> FitResult:
+    """Train ``student`` in place on the labels alone; it stays as it was where that does not help on validation."""
     return fit(
         student,
         source,
-        loss=loss,
-        settings=settings,
-        evaluate=_evaluate(source, task),
-        scratch=scratch,
-        progress=progress,
+        loss=lambda outputs, _, y, epoch: task.loss(outputs, y),
+        optimizer_config=OptimizerConfig(config.lr, warmup_epochs=SHORT_WARMUP),
+        epochs=config.epochs,
+        evaluate=_on_validation(source, task),
+        keep_start=True,
+        label="fine-tuning",
+        **_shared(data, seed, scratch, progress),
     )
 
 
 def quantization_aware(
-    prepared: nn.Module,
+    module: nn.Module,
     guide: nn.Module,
     source: DataSource,
     *,
@@ -159,65 +130,64 @@ def quantization_aware(
     seed: int,
     scratch: Path,
     progress: Progress,
-    on_epoch_start: Callable[[int], None],
-) -> Fitted:
-    """Train a fake-quantized graph in place to imitate ``guide`` (the float student or the teacher)."""
-    settings = Settings(
-        epochs=config.epochs,
-        batch_size=data.batch_size,
-        lr=config.lr,
-        seed=seed + 2,
-        augment=data.augment,
-        # Half precision would blur the very rounding that is to be learned.
-        precision="32",
-        channels_last=False,
-        label="quantization-aware training",
-    )
-    cache = TeacherCache(
-        guide,
-        source,
-        names=data.augment,
-        views=min(distill.teacher_views, max(1, config.epochs)),
-        seed=seed + 2,
-        folder=scratch,
-        progress=progress,
-    )
+    on_epoch_start: Callable[[int], None] | None = None,
+) -> FitResult:
+    """Train ``module``, prepared with fake-quantize modules, to imitate ``guide``; calibrated alone it may stay best.
+
+    Always in float32: bfloat16 cannot hold what a fake-quantize module gives.
+    """
+    last = distill.temperature.end if isinstance(distill.temperature, Temperature) else distill.temperature
     return fit(
-        prepared,
+        module,
         source,
-        loss=_soft_loss(distill.model_copy(update={"temperature": 2.0}), task),
-        settings=settings,
-        evaluate=_evaluate(source, task),
-        scratch=scratch,
-        progress=progress,
-        teacher=cache,
+        loss=Objective(task, distill.loss, last, distill.alpha, config.epochs),
+        optimizer_config=OptimizerConfig(config.lr, warmup_epochs=SHORT_WARMUP),
+        epochs=config.epochs,
+        teacher=_Imitated(guide, task),
+        teacher_views=distill.teacher_views,
+        evaluate=_on_validation(source, task),
         on_epoch_start=on_epoch_start,
+        precision="32",
+        keep_start=True,
+        label="quantization-aware training",
+        **_shared(data, seed, scratch, progress),
     )
 
 
-def _soft_loss(config: DistillConfig, task: Task) -> Callable[[Tensor, Tensor | None, Tensor, int], Tensor]:
-    imitate = LOSSES[config.loss]
+class _Imitated(nn.Module):
+    """A fixed teacher, giving what its student imitates."""
 
-    def loss(outputs: Tensor, wanted: Tensor | None, labels: Tensor, epoch: int) -> Tensor:
-        assert wanted is not None
-        temperature = temperature_at(config.temperature, epoch, config.epochs)
-        soft = imitate(task.distill_outputs(outputs).float(), task.distill_outputs(wanted).float(), temperature)
-        return config.alpha * soft + (1 - config.alpha) * task.loss(outputs, labels)
+    def __init__(self, teacher: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.teacher, self.task = teacher, task
 
-    return loss
-
-
-def _evaluate(source: DataSource, task: Task) -> Callable[[nn.Module], float]:
-    return lambda module: float(task.metric(*predict(module, source, "val"))[task.metric_name])
+    def forward(self, x: Tensor) -> Tensor:
+        return self.task.distill_outputs(self.teacher(x))
 
 
 class _Pair(nn.Module):
-    """Student and teacher on the same input, for training them together."""
+    """Student and teacher, trained in one loop by one optimizer."""
 
     def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
         super().__init__()
         self.student, self.teacher = student, teacher
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Both outputs."""
-        return self.student(x), torch.as_tensor(self.teacher(x))
+        return self.student(x), self.teacher(x)
+
+
+def _on_validation(source: DataSource, task: Task) -> Callable[[nn.Module], float]:
+    def evaluate(module: nn.Module) -> float:
+        return float(task.metric(*predict(module, source, "val"))[task.metric_name])
+
+    return evaluate
+
+
+def _shared(data: DataConfig, seed: int, scratch: Path, progress: Progress) -> dict[str, Any]:
+    return {
+        "batch_size": data.batch_size,
+        "augment": data.augment,
+        "seed": seed,
+        "scratch": scratch,
+        "progress": progress,
+    }

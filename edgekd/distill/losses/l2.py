@@ -7,5 +7,8 @@ from torch.nn import functional
 
 
 def loss(student: Tensor, teacher: Tensor, y: Tensor, *, temperature: float) -> Tensor:
-    """Half the squared distance, the mean over samples and outputs; the temperature plays no part."""
+    """Half the squared distance per output, the mean over the batch; the temperature plays no part.
+
+    The paper sums over outputs; the mean keeps ``alpha`` meaning the same whatever the number of classes.
+    """
     return functional.mse_loss(student, teacher) / 2
