@@ -16,6 +16,9 @@ FloatType = Literal["fp32", "fp16", "bf16"]
 # the gate and its Mul); "hardswish": hardswish/SiLU sites; "first"/"last": first conv, last linear; "all".
 FloatGroup = Literal["gates", "hardswish", "first", "last", "all"]
 
+# Where lower/ notes the form in a file's metadata, so that a file found alone still tells how it is to be compiled.
+FORM_KEY = "edgekd.form"
+
 
 @dataclass(frozen=True)
 class Site:

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgekd.errors import BadModel, Missing, ProofFailed
-from edgekd.forms import CompiledModel, LayerInfo, QuantForm
+from edgekd.forms import FORM_KEY, CompiledModel, LayerInfo, QuantForm
 from edgekd.runtime.sessions import Precision, RuntimeMissing, Session, SessionError
 
 if TYPE_CHECKING:
     from edgekd.target import Target
 
 GROUP = "edgekd.backends"
-# Where lower/ notes the form of a file, so that a file found alone still tells how it is to be compiled.
-FORM_KEY = "edgekd.form"
 _PRECISION: dict[str, Precision] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 

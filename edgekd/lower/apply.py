@@ -1,0 +1,203 @@
+"""The pass from the master to a backend's form."""
+
+from __future__ import annotations
+
+import json
+from types import ModuleType
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from edgekd.forms import FORM_KEY, Master, QuantForm
+from edgekd.lower import onnxruntime, openvino, tensorrt
+from edgekd.lower.floats import to_float16
+from edgekd.lower.graph import AVERAGES, WEIGHTED, Graph, Layer
+from edgekd.lower.groups import float_nodes
+from edgekd.lower.overflow import overflows
+
+RULES: dict[str, ModuleType] = {"onnxruntime": onnxruntime, "openvino": openvino, "tensorrt": tensorrt}
+# What a backend can run on integers besides weighted layers.
+INTEGER_OPS = ("Add", "Mul", "Concat", "MaxPool", *AVERAGES)
+UNSIGNED_ZERO = 128
+
+
+def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelProto:
+    """The master as ``form`` says; ``vnni`` False applies the form's cure to the layers that could saturate."""
+    graph = Graph(onnx.load(master.path))
+    rules = RULES[form.rules]
+    in_float = float_nodes(graph, form.float_groups)
+    if form.rules == "tensorrt" and form.integer:
+        in_float |= {
+            layer.node.output[0]
+            for layer in graph.layers()
+            if tensorrt.keeps_float(graph, layer.node, graph.array(layer.weight).shape)
+        }
+    for site in graph.sites():
+        if "all" in form.float_groups or rules.drops(graph, site):
+            graph.bypass(site.quantize, site.dequantize)
+    _drop_useless_sites(graph, in_float, rules)
+    for layer in graph.layers():
+        if _is_integer(graph, layer.node, in_float, rules):
+            _write_weight(graph, layer, form, vnni)
+        else:
+            graph.bypass(layer.quantize, layer.dequantize)
+    signs = {site.tensor: site.sign for site in master.sites}
+    for site in graph.sites():
+        _write_site(graph, site.quantize, site.dequantize, signs[site.tensor], form)
+    if form.bias == "int32":
+        _integer_head_bias(graph)
+    graph.drop_unused()
+    if form.float_type == "fp16" and form.rules == "tensorrt":
+        to_float16(graph)
+    _note(graph.model, form)
+    onnx.checker.check_model(graph.model)
+    return graph.model
+
+
+def _is_integer(graph: Graph, node: onnx.NodeProto, in_float: set[str], rules: ModuleType) -> bool:
+    """Whether a weighted node has all that its backend needs to run it on integers."""
+    if node.output[0] in in_float or not graph.is_quantized(node.input[0]):
+        return False
+    if not rules.NEEDS_OUTPUT_SITE or node.op_type == "Gemm":
+        return True
+    return _next_site(graph, node.output[0])
+
+
+def _next_site(graph: Graph, name: str) -> bool:
+    """Whether a value runs into a site, directly or through a Relu or Clip that is absorbed."""
+    users = graph.consumers.get(name, [])
+    if len(users) == 1 and users[0].op_type in ("Relu", "Clip"):
+        users = graph.consumers.get(users[0].output[0], [])
+    return bool(users) and all(user.op_type == "QuantizeLinear" for user in users)
+
+
+def _drop_useless_sites(graph: Graph, in_float: set[str], rules: ModuleType) -> None:
+    """Sites that neither end nor begin anything integer only cost accuracy and time."""
+    changed = True
+    while changed:
+        changed = False
+        for site in graph.sites():
+            producer = graph.producer.get(site.tensor)
+            if producer is not None and producer.op_type in ("Relu", "Clip"):
+                producer = graph.producer.get(producer.input[0])
+            ends = rules.NEEDS_OUTPUT_SITE and producer is not None and _may_be_integer(graph, producer, in_float)
+            users = graph.consumers.get(site.dequantize.output[0], [])
+            begins = any(
+                _may_be_integer(graph, user, in_float) or _passes_to_integer(graph, user, in_float) for user in users
+            )
+            if not ends and not begins:
+                graph.bypass(site.quantize, site.dequantize)
+                changed = True
+                break
+
+
+def _may_be_integer(graph: Graph, node: onnx.NodeProto, in_float: set[str]) -> bool:
+    if node.output[0] in in_float:
+        return False
+    data = node.input[:1] if node.op_type in (*WEIGHTED, *AVERAGES, "MaxPool") else node.input
+    return node.op_type in (*WEIGHTED, *INTEGER_OPS) and all(graph.is_quantized(name) for name in data)
+
+
+def _passes_to_integer(graph: Graph, node: onnx.NodeProto, in_float: set[str]) -> bool:
+    """Whether a node only moves numbers, and something integer (or a site) comes behind it."""
+    if node.op_type not in ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "MaxPool"):
+        return False
+    users = graph.consumers.get(node.output[0], [])
+    return any(
+        (user.op_type in (*WEIGHTED, *INTEGER_OPS) and user.output[0] not in in_float)
+        or user.op_type == "QuantizeLinear"
+        or _passes_to_integer(graph, user, in_float)
+        for user in users
+    )
+
+
+def _write_weight(graph: Graph, layer: Layer, form: QuantForm, vnni: bool) -> None:
+    """Float weight, Q and DQ become an int8 constant and a DQ, with the master's scale (or its allowed tightening)."""
+    weight, scale = graph.array(layer.weight), graph.array(layer.quantize.input[1])
+    codes = quantize_weight(weight, scale, layer.axis)
+    if form.weight_range < 127 and not vnni and overflows(codes, layer.axis, _largest_code(form)):
+        scale = (scale * np.float32(127 / form.weight_range)).astype(np.float32)
+        codes = quantize_weight(weight, scale, layer.axis)
+    name = graph.set_constant(f"{layer.weight}_int8", codes)
+    # Shared constants of other layers must not change: scale and zero point get names of this layer.
+    layer.dequantize.input[0] = name
+    layer.dequantize.input[1] = graph.set_constant(f"{layer.weight}_scale", scale)
+    layer.dequantize.input[2] = graph.set_constant(f"{layer.weight}_zero_point", np.zeros(scale.shape, np.int8))
+    graph.model.graph.node.remove(layer.quantize)
+    graph.refresh()
+
+
+def quantize_weight(weight: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:
+    """int8 codes as QuantizeLinear rounds (half to even)."""
+    shape = [1] * weight.ndim
+    shape[axis] = -1
+    return np.clip(np.rint(weight / scale.reshape(shape)), -127, 127).astype(np.int8)
+
+
+def _largest_code(form: QuantForm) -> int:
+    return 127 if form.nonnegative == "u8/127" and form.signed == "s8" else 255
+
+
+def _write_site(graph: Graph, quantize: onnx.NodeProto, dequantize: onnx.NodeProto, sign: str, form: QuantForm) -> None:
+    """The same clipping range in the form's integer type."""
+    scale = graph.array(quantize.input[1])
+    scale, zero_point = site_parameters(scale, sign, form)
+    scale_name = graph.set_constant(f"{quantize.input[0]}_scale", scale)
+    zero_name = graph.set_constant(f"{quantize.input[0]}_zero_point", zero_point)
+    for node in (quantize, dequantize):
+        node.input[1], node.input[2] = scale_name, zero_name
+        for attribute in [a for a in node.attribute if a.name in ("output_dtype", "axis")]:
+            node.attribute.remove(attribute)
+
+
+def site_parameters(scale: np.ndarray, sign: str, form: QuantForm) -> tuple[np.ndarray, np.ndarray]:
+    """Scale (float32, rank 0) and zero point of a site of the master's ``scale`` in a form."""
+    one = np.float32(scale)
+    if sign == "nonnegative":
+        finer = np.float32(one * np.float32(127 / 255))
+        kinds = {
+            "u8/255": (finer, np.uint8(0)),
+            "u8/127": (one, np.uint8(0)),
+            "s8-128": (finer, np.int8(-128)),
+            "s8/127": (one, np.int8(0)),
+        }
+        chosen = kinds[form.nonnegative]
+    else:
+        chosen = (one, np.uint8(UNSIGNED_ZERO)) if form.signed == "u8@128" else (one, np.int8(0))
+    return np.array(chosen[0], np.float32), np.array(chosen[1])
+
+
+def _integer_head_bias(graph: Graph) -> None:
+    """Linear layers without a site behind get an int32 bias whose scale is exactly input scale x weight scale.
+
+    ONNX Runtime makes a QGemm with float output of them; with a float bias they would stay float, and with another
+    scale it would compute wrong numbers.
+    """
+    for node in [node for node in graph.model.graph.node if node.op_type == "Gemm" and len(node.input) == 3]:
+        data, weight, bias = (graph.producer.get(name) for name in node.input)
+        if data is None or weight is None or bias is not None or not graph.is_site_output(node.input[0]):
+            continue
+        name = node.input[2]
+        scale = (graph.array(data.input[1]) * graph.array(weight.input[1])).astype(np.float32)
+        codes = np.rint(graph.array(name) / scale).astype(np.int32)
+        parts = [
+            graph.set_constant(f"{name}_int32", codes),
+            graph.set_constant(f"{name}_scale", scale),
+            graph.set_constant(f"{name}_zero_point", np.zeros(scale.shape, np.int32)),
+        ]
+        node.input[2] = f"{name}_dequantized"
+        dequantize = helper.make_node("DequantizeLinear", parts, [node.input[2]], name=node.input[2], axis=0)
+        graph.model.graph.node.insert(list(graph.model.graph.node).index(node), dequantize)
+        graph.refresh()
+
+
+def _note(model: onnx.ModelProto, form: QuantForm) -> None:
+    kept = [entry for entry in model.metadata_props if entry.key not in (FORM_KEY, "edgekd.role")]
+    values = {FORM_KEY: json.dumps(form.to_json(), sort_keys=True), "edgekd.role": "lowered"}
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    for key, value in values.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    del model.graph.value_info[:]

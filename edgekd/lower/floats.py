@@ -1,0 +1,53 @@
+"""What is not between Q and DQ, in half precision: strongly typed TensorRT runs float in the type written in the file."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from edgekd.lower.graph import Graph
+
+HIGHEST = float(np.finfo(np.float16).max)
+
+
+def to_float16(graph: Graph) -> None:
+    """Float constants become float16, with a Cast behind the network's input and in front of its output.
+
+    The DequantizeLinear's type is that of its scale (opset 19 and later), so scales are cast too. Raises:
+        OverflowError: a constant does not fit float16.
+    """
+    for name, tensor in list(graph.constants.items()):
+        if tensor.data_type == TensorProto.FLOAT:
+            value = graph.array(name)
+            if value.size and np.abs(value).max() > HIGHEST:
+                raise OverflowError(f"{name} does not fit float16")
+            graph.set_constant(name, value.astype(np.float16))
+    nodes = graph.model.graph.node
+    for value in graph.model.graph.input:
+        if value.type.tensor_type.elem_type != TensorProto.FLOAT:
+            continue
+        half = f"{value.name}_fp16"
+        for node in graph.consumers.get(value.name, []):
+            for index, name in enumerate(node.input):
+                if name == value.name:
+                    node.input[index] = half
+        nodes.insert(0, helper.make_node("Cast", [value.name], [half], name=half, to=TensorProto.FLOAT16))
+    for value in graph.model.graph.output:
+        node = graph.producer[value.name]
+        half = f"{value.name}_fp16"
+        node.output[list(node.output).index(value.name)] = half
+        nodes.append(helper.make_node("Cast", [half], [value.name], name=f"{half}_out", to=TensorProto.FLOAT))
+    graph.refresh()
+    _no_float32_left(graph.model)
+
+
+def _no_float32_left(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if (
+                attribute.name == "to"
+                and attribute.i == TensorProto.FLOAT
+                and node.output[0] not in {value.name for value in model.graph.output}
+            ):
+                attribute.i = TensorProto.FLOAT16

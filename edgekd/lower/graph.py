@@ -1,0 +1,151 @@
+"""A master's graph as rules see it: who makes a value, who uses it, which sites and weighted layers there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+WEIGHTED = ("Conv", "Gemm", "MatMul", "ConvTranspose")
+ACTIVATIONS = ("HardSwish", "Sigmoid", "HardSigmoid", "Gelu", "LeakyRelu", "Elu", "Softplus", "Tanh")
+CLIPS = ("Relu", "Clip")
+PASSING = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Identity")
+AVERAGES = ("AveragePool", "GlobalAveragePool", "ReduceMean")
+
+
+@dataclass
+class SiteNode:
+    """A site in the graph: the Q, its one DQ, and the float value in front."""
+
+    tensor: str
+    quantize: onnx.NodeProto
+    dequantize: onnx.NodeProto
+
+
+@dataclass
+class Layer:
+    """A weighted node whose weight has Q/DQ: the float weight's name and its axis of output channels."""
+
+    node: onnx.NodeProto
+    weight: str
+    quantize: onnx.NodeProto
+    dequantize: onnx.NodeProto
+    axis: int
+    attributes: dict[str, int] = field(default_factory=dict)
+
+
+class Graph:
+    """A mutable view of a model; `refresh` after nodes are added or removed."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the graph anew."""
+        graph = self.model.graph
+        self.constants = {tensor.name: tensor for tensor in graph.initializer}
+        self.producer = {name: node for node in graph.node for name in node.output}
+        self.consumers: dict[str, list[onnx.NodeProto]] = {}
+        for node in graph.node:
+            for name in node.input:
+                self.consumers.setdefault(name, []).append(node)
+        self.outputs = {value.name for value in graph.output}
+        self.inputs = {value.name for value in graph.input} - self.constants.keys()
+
+    def array(self, name: str) -> np.ndarray:
+        """A constant's value."""
+        return numpy_helper.to_array(self.constants[name])
+
+    def sites(self) -> list[SiteNode]:
+        """All activation sites in topological order."""
+        found = []
+        for node in self.model.graph.node:
+            if node.op_type == "QuantizeLinear" and node.input[0] not in self.constants:
+                (dequantize,) = self.consumers[node.output[0]]
+                found.append(SiteNode(node.input[0], node, dequantize))
+        return found
+
+    def layers(self) -> list[Layer]:
+        """All weighted nodes whose weight is quantized, in topological order."""
+        found = []
+        for node in self.model.graph.node:
+            if node.op_type not in WEIGHTED:
+                continue
+            dequantize = self.producer.get(node.input[1])
+            quantize = self.producer.get(dequantize.input[0]) if dequantize is not None else None
+            if dequantize is None or quantize is None or quantize.input[0] not in self.constants:
+                continue
+            axis = next((a.i for a in quantize.attribute if a.name == "axis"), 1)
+            found.append(Layer(node, quantize.input[0], quantize, dequantize, axis))
+        return found
+
+    def source(self, name: str) -> onnx.NodeProto | None:
+        """The node that computes a value, seen through sites."""
+        node = self.producer.get(name)
+        while node is not None and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            node = self.producer.get(node.input[0])
+        return node
+
+    def users(self, name: str) -> list[onnx.NodeProto]:
+        """The nodes that compute with a value, seen through sites."""
+        found = []
+        for node in self.consumers.get(name, []):
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+                found += self.users(node.output[0])
+            else:
+                found.append(node)
+        return found
+
+    def is_site_output(self, name: str) -> bool:
+        """Whether a value comes out of an activation site."""
+        node = self.producer.get(name)
+        if node is None or node.op_type != "DequantizeLinear":
+            return False
+        quantize = self.producer.get(node.input[0])
+        return quantize is not None and quantize.input[0] not in self.constants
+
+    def is_quantized(self, name: str) -> bool:
+        """Whether a value comes out of an activation site, directly or moved by operators that pass numbers on."""
+        node = self.producer.get(name)
+        while node is not None and node.op_type in PASSING:
+            name = node.input[0]
+            node = self.producer.get(name)
+        return self.is_site_output(name)
+
+    def bypass(self, quantize: onnx.NodeProto, dequantize: onnx.NodeProto) -> None:
+        """Take a Q/DQ pair out: its users read the float value."""
+        for node in self.consumers.get(dequantize.output[0], []):
+            for index, name in enumerate(node.input):
+                if name == dequantize.output[0]:
+                    node.input[index] = quantize.input[0]
+        self.model.graph.node.remove(dequantize)
+        self.model.graph.node.remove(quantize)
+        self.refresh()
+
+    def set_constant(self, name: str, value: np.ndarray) -> str:
+        """Add or replace an initializer; returns its name."""
+        tensor = numpy_helper.from_array(np.asarray(value), name)
+        if name in self.constants:
+            self.constants[name].CopyFrom(tensor)
+        else:
+            self.model.graph.initializer.append(tensor)
+            self.constants[name] = self.model.graph.initializer[-1]
+        return name
+
+    def drop_unused(self) -> None:
+        """Remove constants and nodes that nothing reads."""
+        graph = self.model.graph
+        while True:
+            self.refresh()
+            dead = [n for n in graph.node if not any(o in self.consumers or o in self.outputs for o in n.output)]
+            if not dead:
+                break
+            for node in dead:
+                graph.node.remove(node)
+        for tensor in list(graph.initializer):
+            if tensor.name not in self.consumers:
+                graph.initializer.remove(tensor)
+        self.refresh()

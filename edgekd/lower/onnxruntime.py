@@ -1,0 +1,18 @@
+"""ONNX Runtime, CPU: every site stays.
+
+A convolution becomes integer only with a Q on its output (qdq_selectors.cc), also when a hardswish follows that stays
+float; operators that pass numbers on run on integers between two equal sites, and a linear layer wants its site right
+in front of it, because its int32 bias is scaled by it.
+"""
+
+from __future__ import annotations
+
+from edgekd.lower.graph import Graph, SiteNode
+
+# A layer is integer only with a site on its output; a linear head with an int32 bias needs none.
+NEEDS_OUTPUT_SITE = True
+
+
+def drops(graph: Graph, site: SiteNode) -> bool:
+    """Whether this backend wants no site here."""
+    return False

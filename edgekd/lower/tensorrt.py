@@ -1,0 +1,70 @@
+"""TensorRT, explicit quantization: which sites stay.
+
+NVIDIA's placement rules ("Explicit Quantization" in the TensorRT documentation): quantize the inputs of weighted
+layers, not their outputs; in a residual addition quantize the skip branch, not the convolution that is fused with the
+addition; sites commute through pooling by maximum and data movement. Convolutions with few channels and matrix-vector
+products stay float, as ModelOpt leaves them (modelopt/onnx/quantization).
+"""
+
+from __future__ import annotations
+
+import onnx
+
+from edgekd.lower.graph import ACTIVATIONS, PASSING, WEIGHTED, Graph, SiteNode
+
+NEEDS_OUTPUT_SITE = False
+FEWEST_CHANNELS = 16
+
+
+def drops(graph: Graph, site: SiteNode) -> bool:
+    """Whether this backend wants no site here."""
+    producer = graph.producer.get(site.tensor)
+    if producer is None:
+        return False
+    if producer.op_type in PASSING:
+        return graph.is_quantized(producer.input[0])
+    users = graph.users(site.tensor)
+    if producer.op_type in WEIGHTED and users and all(user.op_type in ACTIVATIONS for user in users):
+        return True
+    return (
+        producer.op_type == "Conv"
+        and len(users) == 1
+        and users[0].op_type == "Add"
+        and _is_fused(graph, producer, users[0])
+    )
+
+
+def keeps_float(graph: Graph, node: onnx.NodeProto, weight_shape: tuple[int, ...]) -> bool:
+    """Whether a weighted node is better left in float: matrix-vector products and thin convolutions."""
+    if node.op_type != "Conv":
+        return True  # batch 1: a matrix-vector product
+    group = next((a.i for a in node.attribute if a.name == "group"), 1)
+    out, inside = weight_shape[0], weight_shape[1] * group
+    if group > 1:
+        return not (out % 8 == 0 and min(weight_shape[2:]) >= 3)
+    first = graph.source(node.input[0]) is None
+    square = len(set(weight_shape[2:])) == 1
+    aligned = out % 8 == 0 or inside % 8 == 0
+    return min(out, inside) < FEWEST_CHANNELS and not (
+        square and aligned and (first or max(out, inside) >= FEWEST_CHANNELS)
+    )
+
+
+def _is_fused(graph: Graph, conv: onnx.NodeProto, add: onnx.NodeProto) -> bool:
+    """Whether the addition is fused into this convolution: the other branch is no convolution, or a shallower one."""
+    sources = [graph.source(name) for name in add.input]
+    other = next((s for s in sources if s is not None and s.output[0] != conv.output[0]), None)
+    if other is None or other.op_type != "Conv":
+        return True
+    # Two convolutions meet: the one on the main path is fused, the projection of the skip branch is quantized.
+    return _depth(graph, conv) >= _depth(graph, other)
+
+
+def _depth(graph: Graph, node: onnx.NodeProto) -> int:
+    """Longest way from the network's input, in nodes."""
+    depths: dict[str, int] = {}
+    for one in graph.model.graph.node:
+        depths[one.output[0]] = 1 + max((depths.get(name, 0) for name in one.input), default=0)
+        if one.output[0] == node.output[0]:
+            break
+    return depths[node.output[0]]
