@@ -1,0 +1,165 @@
+"""The proof: neighbouring forms of one network on the same inputs, and the layer where they part when they do.
+
+Hops of three kinds. *Equal*: the same real numbers, computed in another order (conversion with quantizers off): a
+relative difference of a few float32 roundings. *Rounding*: the same quantized network in another engine: where a value
+falls between two codes the engines may choose differently (a flip), which moves an output by a step and grows through
+the layers, so it is judged by the mean. *Changing*: the numbers are meant to change (quantizing, relaxing): shown,
+and only bounded by accuracy elsewhere.
+
+The layer is found from the values inside by their names: per channel, the mean difference in units of the channel's
+spread. Flips have both signs and average out; a wrong scale, weight or bias moves a whole channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from edgekd.errors import ProofFailed
+
+Run = Callable[[np.ndarray], np.ndarray]
+Inside = Callable[[np.ndarray], dict[str, np.ndarray]]
+Kind = Literal["equal", "rounding", "changing"]
+
+# Largest difference over the largest output: float32 roundings of a deep network.
+EQUAL = 1e-5
+# Root mean square difference over the root mean square output, and the share of samples whose decision may change.
+ROUNDING, DISAGREEING = 0.05, 0.02
+# A channel's mean difference, in units of the layer's spread, beyond which the layer is at fault.
+CHANNEL = 0.05
+SAMPLES_INSIDE = 16
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One form: ``run`` maps (N, ...) to (N, K); ``kind`` is how it relates to the hop before it."""
+
+    name: str
+    run: Run
+    kind: Kind = "rounding"
+    inside: Inside | None = None
+
+
+@dataclass(frozen=True)
+class HopResult:
+    """How a hop differs from the one before: absolute, and relative to the largest output there."""
+
+    hop: str
+    kind: str
+    max_abs: float | None
+    max_rel: float | None
+    rms_rel: float | None
+    agreement: float | None
+    accuracy: float
+    tolerance: str
+    ok: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready mapping."""
+        return dict(self.__dict__)
+
+
+def prove(hops: list[Hop], samples: np.ndarray, labels: np.ndarray) -> list[HopResult]:
+    """Every hop against the one before it, on ``samples`` (N, ...) with ``labels`` (N,).
+
+    Raises:
+        ProofFailed: a difference past its tolerance, or NaN; the hop and, where both sides show their inside, the
+            layer where it starts are named.
+    """
+    results: list[HopResult] = []
+    before: tuple[Hop, np.ndarray] | None = None
+    for hop in hops:
+        outputs = np.concatenate([hop.run(samples[i : i + BATCH]) for i in range(0, len(samples), BATCH)])
+        result = _compare(hop, outputs, before[1] if before else None, labels)
+        results.append(result)
+        if not result.ok and before is not None:
+            raise _failed(before[0], hop, result, samples[:SAMPLES_INSIDE])
+        before = (hop, outputs)
+    return results
+
+
+def first_difference(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> str | None:
+    """The first value, in the order of ``before``, with a channel whose mean moved; None when there is none."""
+    for name, one in before.items():
+        other = after.get(name)
+        if other is None or other.shape != one.shape or one.ndim < 2:
+            continue
+        axes = tuple(i for i in range(one.ndim) if i != 1)
+        spread = float(one.std()) or 1.0
+        moved = np.abs((other.astype(np.float64) - one).mean(axes)) / spread
+        if not np.isfinite(other).all() or float(moved.max()) > CHANNEL:
+            return name
+    return None
+
+
+def onnx_run(model: Path) -> Run:
+    """An ONNX file run by ONNX Runtime with optimizations off: the reference that fuses nothing."""
+    from edgekd.runtime.sessions import open_session
+
+    session = open_session(model, "onnxruntime", threads=2, optimize=False)
+    name, output = session.inputs[0].name, session.outputs[0].name
+    return lambda x: session.run({name: x})[output]
+
+
+def onnx_inside(model: Path, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Every float value inside an ONNX file by name, in topological order, optimizations off."""
+    import onnx
+    import onnxruntime
+
+    loaded = onnx.shape_inference.infer_shapes(onnx.load(model))
+    kinds = {value.name: value.type.tensor_type.elem_type for value in loaded.graph.value_info}
+    known = {value.name for value in loaded.graph.output}
+    names = [
+        name
+        for node in loaded.graph.node
+        for name in node.output
+        if name not in known
+        and kinds.get(name) in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+        and node.op_type not in ("QuantizeLinear", "DequantizeLinear")
+    ]
+    loaded.graph.output.extend(onnx.helper.make_tensor_value_info(name, kinds[name], None) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(loaded.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    values = session.run(names, {session.get_inputs()[0].name: x})
+    return dict(zip(names, values, strict=True))
+
+
+def _compare(hop: Hop, outputs: np.ndarray, before: np.ndarray | None, labels: np.ndarray) -> HopResult:
+    accuracy = float((outputs.argmax(1) == labels).mean())
+    finite = bool(np.isfinite(outputs).all())
+    if before is None:
+        return HopResult(hop.name, "start", None, None, None, None, accuracy, "", finite)
+    difference = outputs.astype(np.float64) - before
+    largest = float(np.abs(difference).max())
+    relative = largest / max(float(np.abs(before).max()), 1e-12)
+    rms = float(np.sqrt(np.square(difference).mean()) / max(np.sqrt(np.square(before).mean()), 1e-12))
+    agreement = float((outputs.argmax(1) == before.argmax(1)).mean())
+    if hop.kind == "equal":
+        ok, tolerance = relative <= EQUAL, f"largest difference at most {EQUAL:g} of the largest output"
+    elif hop.kind == "rounding":
+        # In a small sample one flipped decision is already more than the share.
+        allowed = max(DISAGREEING, 1.5 / len(labels))
+        ok = rms <= ROUNDING and 1 - agreement <= allowed
+        tolerance = f"mean difference at most {100 * ROUNDING:g} %, decisions equal on {100 * (1 - allowed):.1f} %"
+    else:
+        ok, tolerance = True, "shown only: the numbers are meant to change"
+    return HopResult(hop.name, hop.kind, largest, relative, rms, agreement, accuracy, tolerance, ok and finite)
+
+
+def _failed(before: Hop, hop: Hop, result: HopResult, samples: np.ndarray) -> ProofFailed:
+    place = None
+    if before.inside is not None and hop.inside is not None:
+        place = first_difference(before.inside(samples), hop.inside(samples))
+    layer = f"it starts at {place}" if place else "the values inside cannot be compared, or agree up to the output"
+    return ProofFailed(
+        f"{hop.name} differs from {before.name}: largest {result.max_rel:.2%} of the outputs, mean {result.rms_rel:.2%}, "
+        f"decisions equal on {result.agreement:.1%}; {layer}",
+        where=f"hop {before.name} -> {hop.name}",
+        remedy=f"allowed: {result.tolerance}. This is a fault of the conversion, not of the recipe: please report it",
+    )
