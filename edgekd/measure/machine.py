@@ -12,7 +12,18 @@ from typing import Any
 import psutil
 
 # Instruction sets that change what integer kernels a runtime picks.
-TOLD_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm", "sve")
+TOLD_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+    "asimddp",
+    "i8mm",
+    "sve",
+)
 
 
 def describe_machine() -> dict[str, Any]:
