@@ -2,9 +2,9 @@
 
 from edgekd.measure.accuracy import measure_accuracy
 from edgekd.measure.choose import Candidate, Choice, choose
-from edgekd.measure.compare import Comparison, compare, compare_all, verdict
+from edgekd.measure.compare import Comparison, Pair, compare, compare_all, conclude, measure_pairs
 from edgekd.measure.latency import Latency, measure_latency
-from edgekd.measure.machine import describe_machine, machine_key, machine_line, usable_cores
+from edgekd.measure.machine import describe_machine, machine_key, machine_name, usable_cpus
 from edgekd.measure.memory import peak_memory
 from edgekd.measure.spec import ModelSpec
 
@@ -14,15 +14,17 @@ __all__ = [
     "Comparison",
     "Latency",
     "ModelSpec",
+    "Pair",
     "choose",
     "compare",
     "compare_all",
+    "conclude",
     "describe_machine",
     "machine_key",
-    "machine_line",
+    "machine_name",
     "measure_accuracy",
     "measure_latency",
+    "measure_pairs",
     "peak_memory",
-    "usable_cores",
-    "verdict",
+    "usable_cpus",
 ]

@@ -13,9 +13,11 @@ def measure_accuracy(outputs: np.ndarray, teacher: np.ndarray, labels: np.ndarra
     """Figures of the compiled model's ``outputs`` (N, K) beside the ``teacher``'s, for ``labels`` (N,).
 
     ``compiled`` in [0, 1], ``drop_points`` below the teacher and its 95 % interval, ``agreement`` with the teacher,
-    ``worst_class`` with the class's index and accuracy.
+    ``worst_class`` with the class's index and accuracy (a class without samples is none). A row of outputs with NaN or
+    infinity is wrong and agrees with nobody.
     """
-    right, taught = outputs.argmax(1) == labels, teacher.argmax(1) == labels
+    finite = np.isfinite(outputs).all(1)
+    right, taught = finite & (outputs.argmax(1) == labels), teacher.argmax(1) == labels
     count = np.bincount(labels, minlength=outputs.shape[1])
     hits = np.bincount(labels[right], minlength=outputs.shape[1])
     per_class = np.divide(hits, count, out=np.ones(len(count)), where=count > 0)
@@ -24,6 +26,6 @@ def measure_accuracy(outputs: np.ndarray, teacher: np.ndarray, labels: np.ndarra
         "compiled": float(right.mean()),
         "drop_points": 100 * (float(taught.mean()) - float(right.mean())),
         "drop_interval": list(paired_drop_interval(taught, right)),
-        "agreement": float((outputs.argmax(1) == teacher.argmax(1)).mean()),
+        "agreement": float((finite & (outputs.argmax(1) == teacher.argmax(1))).mean()),
         "worst_class": {"index": worst, "accuracy": float(per_class[worst])},
     }

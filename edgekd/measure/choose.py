@@ -1,22 +1,31 @@
-"""Which candidate ships: the fastest whose accuracy stays in the budget."""
+"""Which candidate ships: the fastest whose accuracy stays in the budget, never one slower than float unasked."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+# However wide the intervals, a model whose measured latency is higher by more than this is not as fast: a noisy
+# machine must not hide that it is slower.
+TIE = 0.01
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What the choice knows of a candidate; ``low`` and ``high`` bound its latency over the float one's."""
+    """What the choice knows of a candidate; ``low`` and ``high`` bound ``ratio``, its latency over the float one's.
+
+    All three are None where it was not timed; ``accurate`` is None where its accuracy is not known.
+    """
 
     name: str
     integer: bool
-    ratio: float
-    low: float
-    high: float
+    ratio: float | None
+    low: float | None
+    high: float | None
     size_bytes: int
-    accurate: bool
+    accurate: bool | None
 
 
 @dataclass(frozen=True)
@@ -27,31 +36,75 @@ class Choice:
     reason: str
 
 
-def choose(candidates: Sequence[Candidate], *, prefer: str) -> Choice:
+def choose(candidates: Sequence[Candidate], *, prefer: Literal["speed", "size"] = "speed") -> Choice:
     """The choice among ``candidates``, the last of which is the float one that the others were timed against.
 
-    ``prefer`` speed: the fastest accurate one; where the difference is within noise the smaller file wins; never one
-    that is shown to be slower than float. ``prefer`` size: the smallest accurate integer one, at any speed.
+    ``prefer`` speed: the fastest accurate one; where the difference is within noise (see `as_fast`) the smaller file
+    wins, over float too; never one that is slower than float. ``prefer`` size: the smallest accurate integer one, at
+    any speed. The float one is the last resort, whatever is known of it; the others ship only when they are known to
+    be accurate and were timed. Where none was timed, the target being elsewhere, the rules' own order decides: the
+    first that is known to be accurate, or the first of all when no accuracy is known.
+
+    Raises:
+        ValueError: no candidates, or the last is an integer one.
     """
-    reference = len(candidates) - 1
-    fit = [i for i, one in enumerate(candidates) if one.accurate or i == reference]
-    integers = [i for i in fit if candidates[i].integer]
-    if prefer == "size" and integers:
-        best = min(integers, key=lambda i: (candidates[i].size_bytes, candidates[i].ratio))
-        return Choice(best, f"the recipe prefers size; {_told(candidates[best])}")
-    fit = [i for i in fit if i == reference or candidates[i].low <= 1]
-    fastest = min(fit, key=lambda i: candidates[i].ratio)
-    # Within noise: the intervals overlap, so neither is shown to be faster.
-    near = [i for i in fit if candidates[i].low <= candidates[fastest].high]
-    best = min(near, key=lambda i: (candidates[i].size_bytes, candidates[i].ratio))
-    left = [one.name for i, one in enumerate(candidates) if not one.accurate and i != reference]
-    why = "the fastest" if best == fastest else f"as fast as {candidates[fastest].name} within noise, and smaller"
-    if best == reference and not integers:
-        why = "no integer form keeps the accuracy"
-    if left:
-        why += f"; not accurate enough: {', '.join(left)}"
-    return Choice(best, f"{why}; {_told(candidates[best])}")
+    if not candidates or candidates[-1].integer:
+        raise ValueError("the last candidate must be the float one")
+    last = len(candidates) - 1
+    others = range(last)
+    times = {i: found for i in others if (found := _time(candidates[i])) is not None} | {last: (1.0, 1.0, 1.0)}
+    accurate = [i for i in others if candidates[i].accurate]
+    integers = [i for i in accurate if candidates[i].integer]
+
+    def size_then_time(i: int) -> tuple[int, float]:
+        return candidates[i].size_bytes, times[i][0] if i in times else math.inf
+
+    slower: list[int] = []
+    unknown = all(candidates[i].accurate is None for i in others)
+    if len(times) == 1 and others and unknown:
+        best, why = 0, "the rules' first choice, nothing was measured on the target"
+    elif prefer == "size" and integers:
+        best, why = min(integers, key=size_then_time), "the recipe prefers size"
+    elif len(times) == 1 and accurate:
+        best, why = accurate[0], "the rules' first choice that keeps the accuracy, not timed on the target"
+    else:
+        fit = [i for i in accurate if i in times and as_fast(times[i], times[last])] + [last]
+        slower = [i for i in accurate if i in times and i not in fit]
+        fastest = min(fit, key=lambda i: times[i][0])
+        best = min((i for i in fit if as_fast(times[i], times[fastest])), key=size_then_time)
+        if best != fastest:
+            why = f"as fast as {candidates[fastest].name} within noise, and smaller"
+        elif best == last and not integers and any(candidates[i].integer for i in others):
+            why = "no integer form keeps the accuracy"
+        else:
+            why = "the fastest" if others else "the only form"
+
+    parts = [why]
+    if best in times and best != last:
+        parts.append("{:.2f} of float's latency ({:.2f} to {:.2f})".format(*times[best]))
+    left = [i for i in others if i != best]
+    for fault, those in (
+        ("not accurate enough", [i for i in left if candidates[i].accurate is False]),
+        ("accuracy not known", [] if unknown and best == 0 else [i for i in left if candidates[i].accurate is None]),
+        ("slower than float", slower),
+        ("not timed", [i for i in left if candidates[i].accurate and i not in times and len(times) > 1]),
+    ):
+        if those:
+            names = ", ".join(candidates[i].name for i in those)
+            parts.append(f"{fault}: {names}")
+    return Choice(best, "; ".join(parts))
 
 
-def _told(one: Candidate) -> str:
-    return f"{one.ratio:.2f} of float's latency ({one.low:.2f} to {one.high:.2f})"
+def as_fast(one: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
+    """Whether the first (ratio, low, high) is at least as fast as the second, or slower within noise.
+
+    Within noise: the intervals overlap and the ratios differ by at most `TIE`.
+    """
+    return one[0] <= other[0] or (one[1] <= other[2] and one[0] <= other[0] * (1 + TIE))
+
+
+def _time(one: Candidate) -> tuple[float, float, float] | None:
+    found = (one.ratio, one.low, one.high)
+    if any(value is None or not math.isfinite(value) for value in found):
+        return None
+    return found  # type: ignore[return-value]

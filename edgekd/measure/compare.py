@@ -1,34 +1,57 @@
-"""Two or more models timed against each other: pairs of fresh processes, short blocks in random order.
+"""Models timed against one other: pairs of fresh processes, short blocks in random order.
 
-Inside a pair all sides but the running one are stopped, because runtimes' worker threads spin after a run. A pair's
-value is the logarithm of the ratio of adjacent block medians, its median over the blocks. The pair is the unit of
-statistics, never the sample: what differs between two starts of a process (memory layout) would be missed otherwise.
+The pair is the unit of statistics, never the sample: what differs between two starts of a process (memory layout)
+would be missed otherwise. Inside a pair all processes but the running one are stopped, because runtimes' worker
+threads spin after a run.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from edgekd.measure.process import Worker
+from edgekd.measure.process import WorkerProcess, start
 from edgekd.measure.spec import ModelSpec
 from edgekd.measure.statistics import trimmed_interval
 
-BLOCK_SECONDS = 0.03
-WARM_SECONDS = 5.0
-# The whole error of an interval, for one look at the given number of pairs.
+# A block lasts a random time between these, so that no disturbance of a fixed period stays in step with the blocks.
+BLOCK_MS = (25.0, 50.0)
+# Runs in a block and rounds in a pair, at least: what slow models get, whose runs outlast a block.
+MIN_RUNS, MIN_ROUNDS = 3, 5
+WARM_CAP_S = 2.0
+# Bytes of environment that move a process' stack at most.
+PADDING = 4096
+# The whole error of an interval: the chance that it misses the true ratio.
 ERROR = 0.01
 
 
 @dataclass(frozen=True)
+class Pair:
+    """One model against another in one pair of fresh processes: block medians in ns, (one, against) a round."""
+
+    blocks_ns: tuple[tuple[float, float], ...]
+
+    @property
+    def log_ratio(self) -> float:
+        """The pair's value: the median over rounds of the log ratio of adjacent blocks."""
+        return float(np.median([math.log(one / against) for one, against in self.blocks_ns]))
+
+    @property
+    def median_ms(self) -> tuple[float, float]:
+        """Median latency of each side."""
+        one, against = np.median(np.array(self.blocks_ns), axis=0) / 1e6
+        return float(one), float(against)
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """Latency of ``label`` over that of ``against``: below 1 is faster; interval at ``confidence`` over ``pairs``."""
+    """Latency of ``label`` over that of ``against``: below 1 is faster; ``low``, ``high`` hold with ``confidence``."""
 
     label: str
     against: str
@@ -38,11 +61,7 @@ class Comparison:
     confidence: float
     log_ratios: tuple[float, ...]
     median_ms: float
-
-    @property
-    def within_noise(self) -> bool:
-        """Whether the interval holds 1: neither is shown to be faster."""
-        return self.low <= 1 <= self.high
+    against_median_ms: float
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready mapping."""
@@ -55,17 +74,14 @@ class Comparison:
             "pairs": len(self.log_ratios),
             "log_ratios": list(self.log_ratios),
             "median_ms": self.median_ms,
+            "against_median_ms": self.against_median_ms,
         }
 
 
 def compare(
     one: ModelSpec, against: ModelSpec, *, pairs: int = 8, seconds: float = 2.0, error: float = ERROR, seed: int = 0
 ) -> Comparison:
-    """``one`` against ``against`` in ``pairs`` pairs of fresh processes of about ``seconds`` each.
-
-    Raises:
-        WorkerFailed: a process crashed or hung.
-    """
+    """``one`` against ``against``; see `compare_all`."""
     return compare_all([one], against, pairs=pairs, seconds=seconds, error=error, seed=seed)[0]
 
 
@@ -77,69 +93,84 @@ def compare_all(
     seconds: float = 2.0,
     error: float = ERROR,
     seed: int = 0,
+    after_pair: Callable[[], object] = lambda: None,
 ) -> list[Comparison]:
-    """Each of ``specs`` against the same ``against``, all interleaved; ``seconds`` of blocks a pair and model."""
+    """Each of ``specs`` against the same ``against``, interleaved, in ``pairs`` pairs (at least 2) of fresh processes.
+
+    ``seconds`` of blocks a pair and model, after its start and warm-up; ``error`` of each interval; ``seed`` of the
+    orders; ``after_pair`` is called after each pair, to show progress.
+
+    Raises:
+        Missing: a runtime is not here.
+        WorkerFailed: a process crashed or hung, or a model does not load or gives wrong outputs; names the model.
+    """
+    if pairs < 2:
+        raise ValueError(f"pairs is {pairs}: an interval needs at least 2")
     rng = np.random.default_rng(seed)
-    logs: list[list[float]] = [[] for _ in specs]
-    medians: list[list[float]] = [[] for _ in specs]
-    for _ in range(pairs):
-        for index, (log, median) in enumerate(_pair(specs, against, seconds, rng)):
-            logs[index].append(log)
-            medians[index].append(median)
-    found = []
-    for spec, values, median in zip(specs, logs, medians, strict=True):
-        mean, low, high = trimmed_interval(values, error=error)
-        found.append(
-            Comparison(
-                spec.label,
-                against.label,
-                math.exp(mean),
-                math.exp(low),
-                math.exp(high),
-                1 - error,
-                tuple(values),
-                float(np.median(median)),
-            )
-        )
-    return found
+    measured: list[list[Pair]] = []
+    for _ in range(pairs if specs else 0):
+        measured.append(measure_pairs(specs, against, seconds=seconds, rng=rng))
+        after_pair()
+    columns = zip(*measured, strict=True)
+    return [conclude(spec.name, against.name, column, error) for spec, column in zip(specs, columns, strict=True)]
 
 
-Verdict = Literal["regression", "pass", "inconclusive"]
+def measure_pairs(
+    specs: Sequence[ModelSpec], against: ModelSpec, *, seconds: float, rng: np.random.Generator
+) -> list[Pair]:
+    """One pair of each of ``specs`` with ``against``, which they share, from fresh processes started in random order.
 
-
-def verdict(comparison: Comparison, tolerance: float) -> Verdict:
-    """Regression when the interval lies wholly above 1 + ``tolerance``, pass when wholly below."""
-    if comparison.low > 1 + tolerance:
-        return "regression"
-    return "pass" if comparison.high < 1 + tolerance else "inconclusive"
-
-
-def _pair(
-    specs: Sequence[ModelSpec], against: ModelSpec, seconds: float, rng: np.random.Generator
-) -> list[tuple[float, float]]:
-    """(log ratio, median in ms) of each spec from one set of fresh processes, started in random order."""
+    Every round takes the specs in random order, and for each a block of its own and one of ``against``, in random
+    order too: what slows the machine for longer than a block meets both.
+    """
     everyone = [*specs, against]
     with ExitStack() as stack:
-        workers: list[Worker | None] = [None] * len(everyone)
-        for index in rng.permutation(len(everyone)):
-            worker = stack.enter_context(Worker(everyone[index]))
-            worker.ask("warm", WARM_SECONDS)
+        workers: dict[int, WorkerProcess] = {}
+        run_s = [0.0] * len(everyone)
+        for index in (int(i) for i in rng.permutation(len(everyone))):
+            spec = everyone[index]
+            worker = stack.enter_context(start(spec, padding=int(rng.integers(PADDING))))
+            first = worker.load(spec)["first_run_ns"]
+            run_s[index] = worker.warm(WARM_CAP_S, run_s=first / 1e9)["run_ns"] / 1e9
             worker.stop()
             workers[index] = worker
-        rounds: list[list[float]] = []
-        end = time.monotonic() + seconds * len(everyone)
-        while time.monotonic() < end or len(rounds) < 4:
-            row = [0.0] * len(everyone)
-            for index in rng.permutation(len(everyone)):
-                worker = workers[index]
-                assert worker is not None
-                worker.go_on()
-                row[index] = float(np.median(worker.ask("block", BLOCK_SECONDS)["ns"][1:] or [np.nan]))
-                worker.stop()
-            rounds.append(row)
-    table = np.array(rounds)
-    with np.errstate(invalid="ignore"):
-        logs = np.log(table[:, :-1] / table[:, -1:])
-    return [
-        (float(np.nanmedian(logs[:, index])), float(np.nanmedian(table[:, index])) / 1e6) for index in range(len(specs))
-    ]
+
+        def block(index: int, ms: float) -> float:
+            worker = workers[index]
+            worker.resume()
+            samples = worker.block(ms, min_runs=MIN_RUNS, run_s=run_s[index])
+            worker.stop()
+            return float(np.median(samples))
+
+        last = len(specs)
+        rounds: list[list[tuple[float, float]]] = [[] for _ in specs]
+        end = time.monotonic() + seconds * len(specs)
+        while time.monotonic() < end or len(rounds[0]) < MIN_ROUNDS:
+            for index in (int(i) for i in rng.permutation(len(specs))):
+                ms = float(rng.uniform(*BLOCK_MS))
+                sides = [index, last] if rng.random() < 0.5 else [last, index]
+                found = {side: block(side, ms) for side in sides}
+                rounds[index].append((found[index], found[last]))
+    return [Pair(tuple(row)) for row in rounds]
+
+
+def conclude(label: str, against: str, pairs: Sequence[Pair], error: float = ERROR) -> Comparison:
+    """What measured pairs tell, by a trimmed interval over the pairs' values; the same pairs tell the same.
+
+    Raises:
+        ValueError: fewer than two pairs.
+    """
+    logs = tuple(pair.log_ratio for pair in pairs)
+    mean, low, high = trimmed_interval(logs, error=error)
+    medians = np.median([pair.median_ms for pair in pairs], axis=0)
+    return Comparison(
+        label=label,
+        against=against,
+        ratio=math.exp(mean),
+        low=math.exp(low),
+        high=math.exp(high),
+        confidence=1 - error,
+        log_ratios=logs,
+        median_ms=float(medians[0]),
+        against_median_ms=float(medians[1]),
+    )

@@ -1,48 +1,56 @@
-"""Latency of one model: a fresh process, warm-up, raw samples kept."""
+"""Latency of one model alone: a fresh process, golden outputs first, warm-up, raw samples kept."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from edgekd.measure.machine import machine_line
-from edgekd.measure.process import Worker
+from edgekd.measure.machine import machine_name
+from edgekd.measure.process import start
 from edgekd.measure.spec import ModelSpec
 from edgekd.measure.statistics import percentile
 
-WARM_SECONDS = 10.0
+WARM_CAP_S = 10.0
+BLOCK_MS = 100.0
+# Runs kept of one block: those of a model of a few microseconds would fill a report with millions.
+BLOCK_RUNS = 500
 # Enough runs for p99 (see `percentile`), if they fit into the time.
 WANTED_RUNS = 700
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Single-stream latency, batch as in the inputs; ``samples_ns`` are all runs in order."""
+    """Single-stream latency of a batch as large as the spec's feeds'.
+
+    ``samples_ns`` are the timed runs in order; ``opened`` is what the process opened, with the threads and the
+    precision that it really uses; ``steady`` tells whether warming up ended before its cap.
+    """
 
     samples_ns: tuple[int, ...]
-    load_ms: float
-    first_ms: float
+    opened: dict[str, Any]
+    steady: bool
     machine: str
-    runtime: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """Percentiles in ms (None: not enough runs), throughput in runs a second, and the raw samples."""
-        samples = np.array(self.samples_ns) / 1e6
-        runtime = self.runtime
+        """Percentiles and times in ms (p90, p99 null: not enough runs), throughput in samples a second, raw samples."""
+        samples, opened = np.array(self.samples_ns) / 1e6, self.opened
         return {
             "p50": float(np.median(samples)),
             "p90": percentile(samples, 0.90),
             "p99": percentile(samples, 0.99),
             "runs": len(samples),
-            "throughput": 1e3 / float(samples.mean()),
-            "load_ms": self.load_ms,
-            "first_ms": self.first_ms,
+            "batch": opened["batch"],
+            "throughput": 1e3 * opened["batch"] / float(samples.mean()),
+            "load_ms": opened["load_ns"] / 1e6,
+            "first_ms": opened["first_run_ns"] / 1e6,
+            "steady": self.steady,
             "machine": self.machine,
-            "runtime": f"{runtime['runtime']} {runtime['version']}",
-            "inference_precision": runtime["inference_precision"],
-            "threads": runtime["threads"],
+            "runtime": f"{opened['runtime']} {opened['version']}",
+            "inference_precision": opened["inference_precision"],
+            "threads": opened["threads"],
             "samples_ns": list(self.samples_ns),
         }
 
@@ -51,12 +59,20 @@ def measure_latency(spec: ModelSpec, *, min_seconds: float = 2.0, max_seconds: f
     """Time ``spec`` for ``min_seconds``, and on to `WANTED_RUNS` runs within ``max_seconds``.
 
     Raises:
-        WorkerFailed: the process crashed or hung.
+        Missing: the runtime is not here.
+        WorkerFailed: the process crashed or hung, or the model does not load or gives wrong outputs.
     """
-    with Worker(spec) as worker:
-        worker.ask("warm", WARM_SECONDS)
+    with start(spec) as worker:
+        opened = worker.load(spec)
+        warmed = worker.warm(WARM_CAP_S, run_s=opened["first_run_ns"] / 1e9)
+        run_ms = warmed["run_ns"] / 1e6
+        # The rest of a block runs untimed, so that the kept runs spread over the whole time and the model stays hot.
+        lead_ms = max(2.0, BLOCK_MS - BLOCK_RUNS * run_ms)
         samples: list[int] = []
-        while sum(samples) < min_seconds * 1e9 or (len(samples) < WANTED_RUNS and sum(samples) < max_seconds * 1e9):
-            samples += worker.ask("block", 0.5)["ns"]
-        told = worker.told
-    return Latency(tuple(samples), told["load_ns"] / 1e6, told["first_ns"] / 1e6, machine_line(), told["runtime"])
+        begin = time.monotonic()
+        while True:
+            samples += worker.block(BLOCK_MS, max_runs=BLOCK_RUNS, lead_ms=lead_ms, run_s=run_ms / 1e3)
+            seconds = time.monotonic() - begin
+            if seconds >= max_seconds or (seconds >= min_seconds and len(samples) >= WANTED_RUNS):
+                break
+    return Latency(tuple(samples), opened, warmed["steady"], machine_name())

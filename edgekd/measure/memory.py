@@ -1,20 +1,34 @@
-"""Memory: what a process that only loads and runs the model needs beyond one that does not."""
+"""Peak memory of a model in a fresh process."""
 
 from __future__ import annotations
 
-from edgekd.measure.process import Worker
+from dataclasses import replace
+
+from edgekd.measure.process import start
 from edgekd.measure.spec import ModelSpec
+
+# Runs after the first one: arenas of runtimes grow during the first few.
+RUN_MS, MIN_RUNS = 100.0, 5
 
 
 def peak_memory(spec: ModelSpec) -> float:
-    """Peak resident set of a fresh process after 20 runs, less an empty one's, in MB (10^6 bytes).
+    """Peak resident set, in MB (10^6 bytes), of a process that only loads and runs the model, less the same without it.
+
+    What is subtracted is the peak of a process that starts the same Python, imports numpy and reads the same inputs,
+    and neither imports the inference runtime nor opens the model. So the figure is what the model *and its runtime*
+    take on a device, whichever program hosts them there; pages of the runtime's libraries count as far as they were
+    touched. Host memory only: what an engine takes on a GPU of its own is not in it.
 
     Raises:
+        Missing: the runtime is not here.
         WorkerFailed: the process crashed or hung.
     """
-    with Worker(spec) as worker:
-        worker.ask("warm", 2.0)
-        loaded = worker.ask("memory")["peak_kb"]
-    with Worker(None) as empty:
-        base = empty.ask("memory")["peak_kb"]
-    return (loaded - base) * 1024 / 1e6
+    alone = replace(spec, golden=None)
+    with start(spec) as worker:
+        first = worker.load(alone)["first_run_ns"]
+        worker.block(RUN_MS, min_runs=MIN_RUNS, run_s=first / 1e9)
+        peak = worker.memory()["peak"]
+    with start(spec) as worker:
+        worker.bare(alone)
+        bare = worker.memory()["peak"]
+    return (peak - bare) / 1e6

@@ -1,93 +1,209 @@
-"""The parent's hold on a measuring process: freshly executed, bounded in time, stoppable, never left behind."""
+"""The parent's handle on a measuring process: start, command under a time limit, stop and resume, close."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import selectors
+import select
 import signal
+import site
 import subprocess
 import sys
-from typing import Any
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
 
-from edgekd.errors import WorkerFailed
+import edgekd
+from edgekd.errors import Missing, WorkerFailed
+from edgekd.measure.machine import usable_cpus
 from edgekd.measure.spec import ModelSpec
 
-START_SECONDS, ANSWER_SECONDS = 300.0, 60.0
+# Seconds: to import numpy and say ready; to load a model and run it once; on top of a block's own time.
+START_LIMIT, LOAD_LIMIT, BLOCK_LIMIT = 60.0, 300.0, 30.0
 
 
-class Worker:
-    """A context manager around one `edgekd.measure.worker` process; ``told`` is what it said of itself at start."""
+class WorkerProcess:
+    """One fresh process, executed and never forked from a warm one; use it as a context manager.
 
-    def __init__(self, spec: ModelSpec | None) -> None:
-        self.spec = spec
-        self.label = spec.label if spec else "empty process"
+    It must be closed by the thread that started it: the kernel ends it together with that thread. ``padding`` bytes
+    more of environment move its stack, since the layout of memory changes speed by a few percent.
+    Every failure kills the process and raises WorkerFailed.
+    """
 
-    def __enter__(self) -> Worker:
-        value = self.spec.to_json() if self.spec else {"path": ""}
-        # One thread for what numpy's own libraries would start: the runtime is told its threads by itself.
-        environment = os.environ | {"EDGEKD_PARENT": str(os.getpid()), "OPENBLAS_NUM_THREADS": "1"}
+    def __init__(self, label: str, *, padding: int = 0, where: str = "") -> None:
+        self.label, self.where = label, where
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
+        self._buffer = b""
+        self._stopped = False
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "edgekd.measure.worker", json.dumps(value)],
+            [sys.executable, "-P", "-m", "edgekd.measure.worker", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
+            stderr=self._errors,
+            env=_environment(padding),
+            # Ctrl-C at a terminal reaches the parent only, which closes its workers.
+            process_group=0,
         )
         try:
-            self.told = self._read(START_SECONDS)
+            self._read(START_LIMIT, "start")
         except BaseException:
             self.close()
             raise
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def load(self, spec: ModelSpec, *, time_limit: float = LOAD_LIMIT) -> dict[str, Any]:
+        """Open the model, with no more threads than this machine lets it have, and check its golden outputs.
+
+        Raises:
+            Missing: the runtime is not here.
+            WorkerFailed: it does not load, crashes, hangs or gives wrong outputs.
+        """
+        threads = min(spec.threads, usable_cpus(), len(spec.cores or ()) or spec.threads)
+        return self.command("load", time_limit, spec=replace(spec, threads=threads).to_json())
+
+    def warm(self, cap_s: float, *, run_s: float = 0.0) -> dict[str, Any]:
+        """Warm up until steady, at most about ``cap_s`` seconds; ``run_s`` is what one run is known to take."""
+        return self.command("warm", BLOCK_LIMIT + 10 * (cap_s + 3 * run_s), cap_s=cap_s)
+
+    def block(
+        self, ms: float, *, min_runs: int = 1, max_runs: int = 100_000, lead_ms: float = 2.0, run_s: float = 0.0
+    ) -> list[int]:
+        """Nanoseconds of each run of one timed block of ``ms`` milliseconds."""
+        limit = BLOCK_LIMIT + 10 * ((ms + lead_ms) / 1e3 + (min_runs + 1) * run_s)
+        answer = self.command("block", limit, ms=ms, min_runs=min_runs, max_runs=max_runs, lead_ms=lead_ms)
+        return list(answer["ns"])
+
+    def command(self, do: str, time_limit: float, **arguments: Any) -> dict[str, Any]:
+        """Send one command and wait for its answer, at most ``time_limit`` seconds."""
+        line = json.dumps({"do": do, **arguments}) + "\n"
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode())
+            self._process.stdin.flush()
+        except (OSError, ValueError):
+            raise self._failed(do) from None
+        message = self._read(time_limit, do)
+        if "error" in message:
+            error = message["error"]
+            self.close()
+            if error["kind"] == "RuntimeMissing":
+                remedy = f"install it with: {error['install']}" if error["install"] else ""
+                raise Missing(error["message"].split("\n")[0], where=self.where, remedy=remedy)
+            raise WorkerFailed(f"{self.label}: {error['message']}", where=self.where)
+        answer: dict[str, Any] = message["ok"]
+        return answer
+
+    def bare(self, spec: ModelSpec) -> None:
+        """Read the spec's feeds and no model: what memory is compared with."""
+        self.command("bare", BLOCK_LIMIT, spec=spec.to_json())
+
+    def memory(self) -> dict[str, int]:
+        """``resident`` and ``peak`` resident bytes of the process."""
+        return self.command("memory", BLOCK_LIMIT)
+
+    def stop(self) -> None:
+        """SIGSTOP, and wait until every thread stands: runtimes' workers spin on after a run."""
+        if self._stopped:
+            return
+        # Popen sends nothing to a process that has ended, whose id may be another's by now.
+        self._process.send_signal(signal.SIGSTOP)
+        if self._process.returncode is not None:
+            raise self._failed("stop")
+        self._stopped = True
+        deadline = time.monotonic() + 10.0
+        while time.monotonic() < deadline:
+            # WNOWAIT leaves an exit status for Popen.
+            found = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if found is None:
+                time.sleep(20e-6)
+            elif found.si_code == os.CLD_STOPPED:
+                return
+            else:
+                raise self._failed("stop")
+        self.close()
+        raise WorkerFailed(f"{self.label}: the measuring process does not stop", where=self.where)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        if self._stopped:
+            self._process.send_signal(signal.SIGCONT)
+            self._stopped = False
+
+    def close(self) -> None:
+        """Kill the process, stopped or not, and wait for its end; closing twice is fine."""
+        process = self._process
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self._errors.close()
+
+    def __enter__(self) -> WorkerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ask(self, do: str, seconds: float = 0.0) -> dict[str, Any]:
-        """One command's answer.
+    def _read(self, time_limit: float, doing: str) -> dict[str, Any]:
+        stream: IO[bytes] | None = self._process.stdout
+        assert stream is not None
+        poll = select.poll()
+        poll.register(stream, select.POLLIN | select.POLLHUP)
+        deadline = time.monotonic() + time_limit
+        while b"\n" not in self._buffer:
+            left = deadline - time.monotonic()
+            if left <= 0 or not poll.poll(left * 1e3):
+                if left > 0:
+                    continue
+                self.close()
+                raise WorkerFailed(
+                    f"{self.label}: the measuring process gave no answer to {doing!r} within {time_limit:g} s "
+                    "and was killed",
+                    where=self.where,
+                )
+            data = os.read(stream.fileno(), 1 << 20)
+            if not data:
+                raise self._failed(doing)
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        return message
 
-        Raises:
-            WorkerFailed: the process crashed, or did not answer in time and was killed.
-        """
-        assert self._process.stdin is not None
+    def _failed(self, doing: str) -> WorkerFailed:
+        """The error for a process that is gone; its last words come from stderr."""
         try:
-            self._process.stdin.write(json.dumps({"do": do, "seconds": seconds}).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # told below, with what it said last
-        return self._read(ANSWER_SECONDS + 2 * seconds)
-
-    def stop(self) -> None:
-        """Stand still: runtimes' worker threads spin after a run and would disturb the other side."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Run again."""
-        self._process.send_signal(signal.SIGCONT)
-
-    def close(self) -> None:
-        """End the process, stopped or not."""
-        with contextlib.suppress(ProcessLookupError):
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
             self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
-
-    def _read(self, seconds: float) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            if not selector.select(seconds):
-                self._process.kill()
-                raise WorkerFailed(f"{self.label} gave no answer for {seconds:.0f} s and was killed", where="measuring")
-        line = self._process.stdout.readline()
-        if not line:
             code = self._process.wait()
-            said = self._process.stderr.read().decode(errors="replace").strip() if self._process.stderr else ""
-            last = said.splitlines()[-1] if said else "it said nothing"
-            raise WorkerFailed(f"{self.label} ended with code {code}: {last}", where="measuring")
-        return json.loads(line)
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 2000))
+        words = self._errors.read().decode(errors="replace").strip().splitlines()
+        self.close()
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        told = f": {words[-1]}" if words else ""
+        return WorkerFailed(f"{self.label}: the measuring process {how} during {doing!r}{told}", where=self.where)
+
+
+def start(spec: ModelSpec, *, padding: int = 0) -> WorkerProcess:
+    """A fresh process for a model that it has not loaded yet."""
+    return WorkerProcess(spec.name, padding=padding, where=str(spec.path))
+
+
+def _environment(padding: int) -> dict[str, str]:
+    environment = dict(os.environ, EDGEKD_PADDING="x" * padding)
+    # Numpy's own threads only cost memory here.
+    environment.setdefault("OPENBLAS_NUM_THREADS", "1")
+    root = str(Path(edgekd.__file__).parent.parent)
+    if root not in [*site.getsitepackages(), site.getusersitepackages()]:  # a checkout
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
+    return environment

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgekd.errors import ProofFailed
+from edgekd.measure.machine import usable_cpus
 
 Run = Callable[[np.ndarray], np.ndarray]
 Inside = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -32,6 +33,7 @@ ROUNDING, DISAGREEING = 0.05, 0.02
 # A channel's mean difference, in units of the layer's spread, beyond which the layer is at fault.
 CHANNEL = 0.05
 SAMPLES_INSIDE = 16
+REPORT = "This is a fault of the conversion, not of the recipe: please report it"
 BATCH = 64
 
 
@@ -75,59 +77,91 @@ def prove(hops: list[Hop], samples: np.ndarray, labels: np.ndarray) -> list[HopR
     before: tuple[Hop, np.ndarray] | None = None
     for hop in hops:
         outputs = np.concatenate([hop.run(samples[i : i + BATCH]) for i in range(0, len(samples), BATCH)])
+        if before and outputs.shape != before[1].shape:
+            raise ProofFailed(
+                f"{hop.name} has outputs of shape {outputs.shape}, {before[0].name} of {before[1].shape}",
+                where=f"hop {before[0].name} -> {hop.name}",
+                remedy=REPORT,
+            )
         result = _compare(hop, outputs, before[1] if before else None, labels)
         results.append(result)
-        if not result.ok and before is not None:
-            raise _failed(before[0], hop, result, samples[:SAMPLES_INSIDE])
+        if not result.ok:
+            # Samples that give NaN come first, the others as they are: picked by difference they would hide a mean.
+            order = np.argsort(np.isfinite(outputs).all(1), kind="stable")[:SAMPLES_INSIDE]
+            raise _failed(before[0] if before else None, hop, result, samples[order])
         before = (hop, outputs)
     return results
 
 
-def first_difference(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> str | None:
-    """The first value, in the order of ``before``, with a channel whose mean moved; None when there is none."""
+def first_difference(
+    before: dict[str, np.ndarray], after: dict[str, np.ndarray], kind: Kind = "rounding"
+) -> str | None:
+    """The first value, in the order of ``before``, that is not as it was; None when there is none.
+
+    Not as it was: NaN or infinite where it was not; of an equal hop, a difference beyond `EQUAL` of the largest
+    value; else, a channel (axis 1) whose mean moved. Values that are not on both sides in one shape are passed over.
+    """
     for name, one in before.items():
         other = after.get(name)
-        if other is None or other.shape != one.shape or one.ndim < 2:
+        if other is None or other.shape != one.shape or not one.size:
             continue
-        axes = tuple(i for i in range(one.ndim) if i != 1)
-        spread = float(one.std()) or 1.0
-        moved = np.abs((other.astype(np.float64) - one).mean(axes)) / spread
-        if not np.isfinite(other).all() or float(moved.max()) > CHANNEL:
-            return name
+        if not np.isfinite(other).all():
+            if np.isfinite(one).all():
+                return name
+            continue
+        difference = other.astype(np.float64) - one
+        if kind == "equal":
+            if float(np.abs(difference).max()) > EQUAL * max(float(np.abs(one).max()), 1e-12):
+                return name
+        elif one.ndim >= 2:
+            axes = tuple(i for i in range(one.ndim) if i != 1)
+            spread = float(one.std(dtype=np.float64)) or 1.0
+            if float(np.abs(difference.mean(axes)).max()) / spread > CHANNEL:
+                return name
     return None
 
 
 def onnx_run(model: Path) -> Run:
-    """An ONNX file run by ONNX Runtime with optimizations off: the reference that fuses nothing."""
+    """An ONNX file of one input and output run by ONNX Runtime, optimizations off: the reference that fuses nothing.
+
+    Raises:
+        Missing: ONNX Runtime is not installed.
+        ProofFailed: it refuses the file.
+    """
+    from edgekd.backends.base import runtime_errors
     from edgekd.runtime.sessions import open_session
 
-    session = open_session(model, "onnxruntime", threads=2, optimize=False)
+    with runtime_errors(str(model), proving=True):
+        session = open_session(model, "onnxruntime", threads=usable_cpus(), optimize=False)
     name, output = session.inputs[0].name, session.outputs[0].name
     return lambda x: session.run({name: x})[output]
 
 
 def onnx_inside(model: Path, x: np.ndarray) -> dict[str, np.ndarray]:
-    """Every float value inside an ONNX file by name, in topological order, optimizations off."""
+    """Every float value that an ONNX file computes for its one input, by name, in order; optimizations off.
+
+    What QuantizeLinear and DequantizeLinear make is left out: it follows from what they take.
+    """
     import onnx
     import onnxruntime
 
     loaded = onnx.shape_inference.infer_shapes(onnx.load(model))
-    kinds = {value.name: value.type.tensor_type.elem_type for value in loaded.graph.value_info}
     known = {value.name for value in loaded.graph.output}
+    values = [*loaded.graph.value_info, *loaded.graph.output]
+    kinds = {value.name: value.type.tensor_type.elem_type for value in values}
     names = [
         name
         for node in loaded.graph.node
         for name in node.output
-        if name not in known
-        and kinds.get(name) in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+        if kinds.get(name) in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
         and node.op_type not in ("QuantizeLinear", "DequantizeLinear")
     ]
-    loaded.graph.output.extend(onnx.helper.make_tensor_value_info(name, kinds[name], None) for name in names)
+    inner = [name for name in names if name not in known]
+    loaded.graph.output.extend(onnx.helper.make_tensor_value_info(name, kinds[name], None) for name in inner)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(loaded.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    values = session.run(names, {session.get_inputs()[0].name: x})
-    return dict(zip(names, values, strict=True))
+    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: x}), strict=True))
 
 
 def _compare(hop: Hop, outputs: np.ndarray, before: np.ndarray | None, labels: np.ndarray) -> HopResult:
@@ -152,14 +186,21 @@ def _compare(hop: Hop, outputs: np.ndarray, before: np.ndarray | None, labels: n
     return HopResult(hop.name, hop.kind, largest, relative, rms, agreement, accuracy, tolerance, ok and finite)
 
 
-def _failed(before: Hop, hop: Hop, result: HopResult, samples: np.ndarray) -> ProofFailed:
-    place = None
+def _failed(before: Hop | None, hop: Hop, result: HopResult, samples: np.ndarray) -> ProofFailed:
+    if before is None:
+        return ProofFailed(
+            f"{hop.name} gives NaN or infinite outputs",
+            where=f"hop {hop.name}",
+            remedy="the weights or the samples are not finite, or too large: train it anew",
+        )
+    layer = "its values inside are not known by name"
     if before.inside is not None and hop.inside is not None:
-        place = first_difference(before.inside(samples), hop.inside(samples))
-    layer = f"it starts at {place}" if place else "the values inside cannot be compared, or agree up to the output"
+        place = first_difference(before.inside(samples), hop.inside(samples), hop.kind)
+        layer = f"it starts at {place}" if place else "no single value inside is at fault"
     return ProofFailed(
-        f"{hop.name} differs from {before.name}: largest {result.max_rel:.2%} of the outputs, mean {result.rms_rel:.2%}, "
+        f"{hop.name} differs from {before.name}: "
+        f"largest {result.max_rel:.2%} of the outputs, mean {result.rms_rel:.2%}, "
         f"decisions equal on {result.agreement:.1%}; {layer}",
         where=f"hop {before.name} -> {hop.name}",
-        remedy=f"allowed: {result.tolerance}. This is a fault of the conversion, not of the recipe: please report it",
+        remedy=f"allowed: {result.tolerance}. {REPORT}",
     )

@@ -37,7 +37,7 @@ def trimmed_interval(values: Sequence[float], *, error: float, trim: float = 0.1
     """Trimmed mean and its two-sided interval of ``error`` (Yuen, "The two-sample trimmed t", 1974), one sample.
 
     Raises:
-        ValueError: fewer than two values are left after trimming.
+        ValueError: fewer than two values are left after trimming, or one is not finite.
     """
     from scipy.stats import t
 
@@ -46,8 +46,10 @@ def trimmed_interval(values: Sequence[float], *, error: float, trim: float = 0.1
     kept = ordered[cut : count - cut]
     if len(kept) < 2:
         raise ValueError("an interval needs at least two values")
+    if not np.isfinite(ordered).all():
+        raise ValueError("an interval needs finite values")
     winsorized = np.clip(ordered, kept[0], kept[-1])
-    error_of_mean = math.sqrt(winsorized.var(ddof=1)) * math.sqrt(count) / (len(kept))
+    error_of_mean = math.sqrt(float(np.square(winsorized - winsorized.mean()).sum()) / (len(kept) * (len(kept) - 1)))
     mean = float(kept.mean())
     half = float(t.ppf(1 - error / 2, len(kept) - 1)) * error_of_mean
     return mean, mean - half, mean + half

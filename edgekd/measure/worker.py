@@ -1,106 +1,185 @@
-"""A measuring process: ``python -m edgekd.measure.worker SPEC`` loads a model and runs what it is told on stdin.
+"""The measuring process, ``python -m edgekd.measure.worker``: opens one model and runs it on command.
 
-One JSON line in, one out. ``{"do": "warm", "seconds": s}`` runs until latencies stand still; ``{"do": "block",
-"seconds": s}`` runs for so long and answers every latency in nanoseconds; ``{"do": "memory"}`` answers the peak
-resident set. It ends with its stdin, and with its parent even when that is killed.
+Lines of JSON over stdin and stdout. It says ``{"ready": PID}``, then answers each ``{"do": COMMAND, ...}`` with one
+``{"ok": ...}`` or ``{"error": {"kind", "message"}}``; the commands are the methods of `Worker`. It ends when stdin
+does and when its parent dies, also while it is stopped. Imports numpy and the inference runtime, nothing heavy.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import signal
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-# The last so many runs, in two halves, must agree within the share: then the model is warm.
-STEADY_RUNS, STEADY_SHARE = 20, 0.05
-PR_SET_PDEATHSIG = 1
+from edgekd.measure.spec import ModelSpec, Tolerance, load_arrays
+from edgekd.runtime.sessions import Session, open_session
+
+_PR_SET_PDEATHSIG = 1
+# Warm-up: the medians of this many windows in a row lie within STEADY of each other.
+WINDOWS, WINDOW_MS, STEADY = 4, 25.0, 1.03
+
+
+class WrongOutputs(ValueError):
+    """The model does not give its golden outputs."""
+
+
+class Worker:
+    """The state of one measuring process; each public method is a command of the protocol."""
+
+    def __init__(self) -> None:
+        self.feeds: dict[str, np.ndarray] = {}
+        self.session: Session
+
+    def load(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """Open the model, run it once and check its golden outputs: what was opened, load and first-run time."""
+        model = ModelSpec.from_json(spec)
+        self.feeds = load_arrays(model.feeds)
+        clock = time.perf_counter_ns
+        start = clock()
+        self.session = open_session(
+            model.path, model.runtime, threads=model.threads, precision=model.precision, cores=model.cores
+        )
+        loaded = clock()
+        outputs = self.session.run(self.feeds)
+        first = clock()
+        if model.golden is not None:
+            check_outputs(outputs, load_arrays(model.golden), model.tolerance)
+        # A collection in the middle of a run would be timed as the model's.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        batch = next(iter(self.feeds.values())).shape[:1]
+        return {
+            "load_ns": loaded - start,
+            "first_run_ns": first - loaded,
+            "batch": batch[0] if batch else 1,
+            "checked": model.golden is not None,
+            **self.session.describe(),
+        }
+
+    def warm(self, cap_s: float) -> dict[str, Any]:
+        """Run until the speed is steady or ``cap_s`` seconds are over."""
+        start, medians, runs = time.perf_counter(), [], 0
+        while True:
+            window = timed(self.session.run, self.feeds, ms=WINDOW_MS, min_runs=3)
+            runs += len(window)
+            medians.append(float(np.median(window)))
+            last = medians[-WINDOWS:]
+            steady = len(last) == WINDOWS and max(last) <= STEADY * min(last)
+            seconds = time.perf_counter() - start
+            if steady or seconds >= cap_s:
+                return {"runs": runs, "seconds": seconds, "steady": steady, "run_ns": min(last)}
+
+    def block(
+        self, ms: float, min_runs: int = 1, max_runs: int = 100_000, lead_ms: float = 2.0
+    ) -> dict[str, list[int]]:
+        """Run for ``ms`` after an untimed lead-in (a stopped process comes back with cold caches)."""
+        run, feeds = self.session.run, self.feeds
+        if lead_ms > 0:
+            timed(run, feeds, ms=lead_ms)
+        return {"ns": timed(run, feeds, ms=ms, min_runs=min_runs, max_runs=max_runs)}
+
+    def bare(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """Read the feeds and no model: what memory is compared with."""
+        self.feeds = load_arrays(ModelSpec.from_json(spec).feeds)
+        return {}
+
+    def memory(self) -> dict[str, int]:
+        """Resident and peak resident bytes.
+
+        From /proc and not from ru_maxrss, which keeps the peak of the process that this one was forked from.
+        """
+        status = Path("/proc/self/status").read_text()
+        rows = dict(line.split(":", 1) for line in status.splitlines())
+        return {"resident": 1024 * int(rows["VmRSS"].split()[0]), "peak": 1024 * int(rows["VmHWM"].split()[0])}
+
+
+def timed(
+    run: Callable[[dict[str, np.ndarray]], Any],
+    feeds: dict[str, np.ndarray],
+    *,
+    ms: float,
+    min_runs: int = 1,
+    max_runs: int = 100_000,
+) -> list[int]:
+    """Nanoseconds of each run of a block of ``ms`` milliseconds, at least ``min_runs`` and at most ``max_runs``."""
+    clock = time.perf_counter_ns
+    samples: list[int] = []
+    append = samples.append
+    end = clock() + int(ms * 1e6)
+    while True:
+        start = clock()
+        run(feeds)
+        stop = clock()
+        append(stop - start)
+        if (stop >= end and len(samples) >= min_runs) or len(samples) >= max_runs:
+            return samples
+
+
+def check_outputs(outputs: dict[str, np.ndarray], golden: dict[str, np.ndarray], tolerance: Tolerance) -> None:
+    """Compare outputs with golden ones by name. Raises WrongOutputs: names the output and the difference."""
+    for name, want in golden.items():
+        if name not in outputs:
+            raise WrongOutputs(f"there is no output {name!r}; the model has {', '.join(outputs)}")
+        got = outputs[name]
+        if got.shape != want.shape:
+            raise WrongOutputs(f"output {name!r} has shape {got.shape}, the golden one {want.shape}")
+        if tolerance == "top1":
+            wrong = int((got.argmax(-1) != want.argmax(-1)).sum())
+            if wrong or not np.isfinite(got).all():
+                raise WrongOutputs(f"output {name!r}: the largest class differs in {wrong} of {got[..., 0].size} rows")
+            continue
+        allowed = 0.0 if tolerance == "exact" else float(tolerance)
+        if np.array_equal(got, want):  # NaN is never equal: a model that answers NaN is not timed
+            continue
+        difference = float(np.max(np.abs(got.astype(np.float64) - want.astype(np.float64))))
+        if not difference <= allowed:  # also when it is NaN
+            raise WrongOutputs(f"output {name!r} differs from the golden one by {difference:g}, allowed {allowed:g}")
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends; a stopped one can be killed too."""
+    if hasattr(signal, "SIGKILL") and sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
 
 
 def main() -> None:
-    """Serve commands until stdin ends."""
-    _die_with_parent()
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a runtime prints must not mix with the answers
-    spec = json.loads(sys.argv[1])
-    base = _peak_kb()
-    if spec["path"]:
-        from edgekd.runtime.sessions import open_session
+    """Serve commands until stdin ends; the only argument is the parent's process id."""
+    die_with_parent(int(sys.argv[1]))
+    # Runtimes print to stdout; the protocol keeps it for itself.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
 
-        begin = time.perf_counter_ns()
-        session: Any = open_session(
-            Path(spec["path"]), spec["runtime"], threads=spec["threads"], precision=spec["precision"]
-        )
-        with np.load(spec["feeds"]) as stored:
-            feeds = {name: stored[name] for name in stored.files}
-        loaded = time.perf_counter_ns()
-        session.run(feeds)
-        first = time.perf_counter_ns()
-        told = {"load_ns": loaded - begin, "first_ns": first - loaded, "runtime": session.describe()}
-    else:
-        session, feeds, told = None, {}, {}
-    _answer(answers, told | {"base_kb": base})
+    def answer(message: dict[str, Any]) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
+    worker = Worker()
+    answer({"ready": os.getpid()})
     for line in sys.stdin:
-        command = json.loads(line)
-        if command["do"] == "warm":
-            _answer(answers, {"runs": _warm(session, feeds, command["seconds"])})
-        elif command["do"] == "block":
-            _answer(answers, {"ns": _block(session, feeds, command["seconds"])})
-        else:
-            _answer(answers, {"peak_kb": _peak_kb()})
-
-
-def _block(session: Any, feeds: dict[str, np.ndarray], seconds: float) -> list[int]:
-    """Latencies of one run after another for ``seconds``, at least one."""
-    run, clock = session.run, time.perf_counter_ns
-    taken: list[int] = []
-    now = clock()
-    end = now + int(seconds * 1e9)
-    while now < end or not taken:
-        run(feeds)
-        after = clock()
-        taken.append(after - now)
-        now = after
-    return taken
-
-
-def _warm(session: Any, feeds: dict[str, np.ndarray], most: float) -> int:
-    taken: list[int] = []
-    end = time.monotonic() + most
-    while time.monotonic() < end:
-        taken += _block(session, feeds, 0.0)
-        if len(taken) >= 2 * STEADY_RUNS:
-            older, newer = np.median(taken[-2 * STEADY_RUNS : -STEADY_RUNS]), np.median(taken[-STEADY_RUNS:])
-            if abs(newer / older - 1) < STEADY_SHARE:
-                break
-    return len(taken)
-
-
-def _peak_kb() -> int:
-    """Peak resident set in KiB. getrusage would also count the parent's pages before exec; VmHWM does not."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1])
-    raise OSError("this kernel does not tell VmHWM")
-
-
-def _die_with_parent() -> None:
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent or parent == 1 != int(os.environ.get("EDGEKD_PARENT", parent)):
-        os._exit(1)  # it was gone before the kernel was told
-
-
-def _answer(stream: Any, value: dict[str, Any]) -> None:
-    stream.write(json.dumps(value) + "\n")
-    stream.flush()
+        arguments = json.loads(line)
+        try:
+            answer({"ok": getattr(worker, arguments.pop("do"))(**arguments)})
+        except Exception as error:
+            traceback.print_exc()
+            install = getattr(error, "install", "")
+            answer({"error": {"kind": type(error).__name__, "message": str(error), "install": install}})
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BrokenPipeError:
+        os._exit(1)
