@@ -130,10 +130,12 @@ def quantization_aware(
     seed: int,
     scratch: Path,
     progress: Progress,
+    evaluate: Callable[[nn.Module], float] | None = None,
     on_epoch_start: Callable[[int], None] | None = None,
 ) -> FitResult:
     """Train ``module``, prepared with fake-quantize modules, to imitate ``guide``; calibrated alone it may stay best.
 
+    ``evaluate`` should hold the ranges still (None: the metric on validation, ranges as they are switched).
     Always in float32: bfloat16 cannot hold what a fake-quantize module gives.
     """
     last = distill.temperature.end if isinstance(distill.temperature, Temperature) else distill.temperature
@@ -145,7 +147,7 @@ def quantization_aware(
         epochs=config.epochs,
         teacher=_Imitated(guide, task),
         teacher_views=distill.teacher_views,
-        evaluate=_on_validation(source, task),
+        evaluate=evaluate or _on_validation(source, task),
         on_epoch_start=on_epoch_start,
         precision="32",
         keep_start=True,

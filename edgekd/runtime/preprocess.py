@@ -6,7 +6,7 @@ shorter side}), ``crop`` (null or [height, width], centred), ``scale``, ``mean``
 one for all). The result is (sample * scale - mean) / std as float32, channels first.
 
 Bilinear and bicubic filters are antialiased as Pillow's are (triangle, and Keys' cubic with a = -0.5, widened by the
-scale); equal to Pillow within one code of uint8.
+scale).
 """
 
 from __future__ import annotations
