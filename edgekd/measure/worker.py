@@ -135,8 +135,10 @@ def check_outputs(outputs: dict[str, np.ndarray], golden: dict[str, np.ndarray],
         if got.shape != want.shape:
             raise WrongOutputs(f"output {name!r} has shape {got.shape}, the golden one {want.shape}")
         if tolerance == "top1":
+            if not np.isfinite(got).all():
+                raise WrongOutputs(f"output {name!r} has NaN or infinite values")
             wrong = int((got.argmax(-1) != want.argmax(-1)).sum())
-            if wrong or not np.isfinite(got).all():
+            if wrong:
                 raise WrongOutputs(f"output {name!r}: the largest class differs in {wrong} of {got[..., 0].size} rows")
             continue
         allowed = 0.0 if tolerance == "exact" else float(tolerance)

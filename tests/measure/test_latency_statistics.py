@@ -1,0 +1,120 @@
+"""The statistics against known values, hand computation, scipy, and their coverage by seeded simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ttest_ind
+
+from edgekd.measure.statistics import paired_drop_interval, percentile, trimmed_interval
+
+
+@pytest.mark.parametrize(("share", "runs"), [(0.90, 64), (0.99, 662), (0.95, 130)])
+def test_a_percentile_needs_as_many_runs_as_mlperf_says(share, runs):
+    """64 and 662: MLPerf inference rules, "Early stopping": the fewest queries with one of them over."""
+    samples = np.random.default_rng(0).permutation(runs).astype(float)
+    assert percentile(samples, share) == runs - 2  # one is over
+    assert percentile(samples[: runs - 1], share) is None
+    assert percentile(samples[:1], share) is None
+    assert percentile(samples[:0], share) is None
+
+
+@given(st.integers(1, 3000), st.sampled_from([0.9, 0.95, 0.99]))
+def test_as_many_runs_are_discarded_as_the_binomial_bound_allows(count, share):
+    def chance(most: int) -> float:
+        """Of at most that many runs over, were one in 1 / (1 - share) over."""
+        total, term = 0.0, share**count
+        for over in range(most + 1):
+            total += term
+            term *= (count - over) / (over + 1) * (1 - share) / share
+        return total
+
+    found = percentile(np.arange(count, dtype=float), share)
+    if found is None:
+        assert chance(1) > 0.01 - 1e-12
+    else:
+        over = count - 1 - int(found)
+        assert over >= 1
+        assert chance(over) <= 0.01 + 1e-12
+        assert chance(over + 1) > 0.01 - 1e-12
+
+
+def test_a_percentile_is_hardly_ever_too_low():
+    random = np.random.default_rng(1)
+    true = -math.log(0.1)
+    low = sum(percentile(random.exponential(size=200), 0.90) < true for _ in range(2000))  # type: ignore[operator]
+    assert low <= 37  # of 20 that 1 % allows; more than 37 has a chance of 1 in 6000
+
+
+def test_yuens_interval_by_hand():
+    values = [100, 3, 5, 1, 9, 4, 2, 8, 6, 7]
+    # Kept 2 ... 9, mean 5.5; winsorized 2 2 3 4 5 6 7 8 9 9: squares 66.5; t(0.995, 7) = 3.4995.
+    half = 3.4995 * math.sqrt(66.5 / (8 * 7))
+    mean, low, high = trimmed_interval(values, error=0.01)
+    assert mean == 5.5
+    assert (low, high) == pytest.approx((5.5 - half, 5.5 + half), abs=1e-3)
+
+
+@pytest.mark.parametrize("count", [2, 8, 9, 10, 12, 24, 48])
+def test_yuens_interval_against_scipy(count):
+    values = np.random.default_rng(count).standard_t(3, size=count)
+    trim = ttest_ind(values, np.zeros(1000), equal_var=False, trim=0.1)  # zeros have no spread: one sample's test
+    want = trim.confidence_interval(0.99)
+    _, low, high = trimmed_interval(values, error=0.01)
+    assert (low, high) == pytest.approx((want.low, want.high), rel=1e-9)
+
+
+@pytest.mark.parametrize("count", [8, 12, 24])
+@pytest.mark.parametrize("shape", ["normal", "outliers"])
+def test_yuens_interval_holds_the_truth_as_often_as_it_says(count, shape):
+    random = np.random.default_rng(2)
+    missed = 0
+    for _ in range(1500):
+        values = random.normal(size=count)
+        if shape == "outliers":  # a pair in ten met something else on the machine
+            values *= np.where(random.random(count) < 0.1, 5, 1)
+        _, low, high = trimmed_interval(values, error=0.05)
+        missed += not low <= 0 <= high
+    assert missed <= 105  # of 75: more than 105 has a chance of 1 in 3000
+    if shape == "normal":
+        assert missed >= 45  # and is not wider than it needs to be
+
+
+def test_an_interval_of_nothing_is_refused():
+    for values in ([], [1.0]):
+        with pytest.raises(ValueError, match="at least two"):
+            trimmed_interval(values, error=0.01)
+    for value in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="finite"):
+            trimmed_interval([1.0, 2.0, value], error=0.01)
+    assert trimmed_interval([3.0, 3.0], error=0.01) == (3.0, 3.0, 3.0)
+
+
+def test_the_drop_interval_by_hand():
+    """Agresti and Min's: 12 lost and 4 gained of 100; half a count more in each cell."""
+    before = np.array([True] * 12 + [False] * 4 + [True] * 84)
+    after = np.array([False] * 12 + [True] * 4 + [True] * 84)
+    half = 1.959964 * math.sqrt(17 - 64 / 102) / 102
+    low, high = paired_drop_interval(before, after)
+    assert (low, high) == pytest.approx((100 * (8 / 102 - half), 100 * (8 / 102 + half)), abs=1e-4)
+    assert paired_drop_interval(after, before) == pytest.approx((-high, -low))
+
+
+def test_the_drop_interval_holds_the_truth():
+    random = np.random.default_rng(3)
+    missed = 0
+    for _ in range(1000):
+        u = random.random(400)
+        low, high = paired_drop_interval(u < 0.95, (u < 0.92) | (u > 0.98))  # 3 points lost, 2 gained
+        missed += not low <= 1.0 <= high
+    assert missed <= 75  # of 50: more than 75 has a chance of 1 in 5000
+
+
+def test_no_difference_gives_an_interval_around_zero():
+    low, high = paired_drop_interval(np.ones(360, bool), np.ones(360, bool))
+    assert low == -high
+    assert 0 < high < 1
