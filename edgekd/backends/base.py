@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from edgekd.errors import BadModel, Missing, ProofFailed
+from edgekd.errors import BadModel, BadTarget, Missing, ProofFailed
 from edgekd.forms import FORM_KEY, CompiledModel, LayerInfo, QuantForm
 from edgekd.runtime.sessions import Precision, RuntimeMissing, Session, SessionError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgekd.target import Target
 
 GROUP = "edgekd.backends"
-_PRECISION: dict[str, Precision] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_PRECISION: dict[str, Precision] = {"fp32": "f32", "bf16": "bf16"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,11 @@ class Backend(Protocol):
         ...
 
     def candidates(self, target: Target) -> list[QuantForm]:
-        """Forms worth trying: the first is the rules' own choice, the last all float (fp32)."""
+        """Forms worth trying in the target's precision: the first is the rules' own choice, the last all fp32.
+
+        Raises:
+            BadTarget: the backend has no form in this precision.
+        """
         ...
 
     def compile(self, onnx: Path, target: Target, out: Path, *, form: QuantForm | None = None) -> CompiledModel:
@@ -130,15 +134,34 @@ def integer_forms(first: QuantForm, *, vnni: bool) -> list[QuantForm]:
     return forms
 
 
+def offered(target: Target, integer: list[QuantForm], floats: list[QuantForm]) -> list[QuantForm]:
+    """The forms of the target's precision: int8 has all, a float type its own and, to compare with, fp32 (the last)."""
+    if target.precision == "int8":
+        return [*integer, *floats]
+    found = [form for form in floats if form.float_type == target.precision]
+    if not found:
+        raise BadTarget(
+            f"{target.backend} has no {target.precision} form on this architecture",
+            where=f"target {target.name}: precision",
+            remedy=f"use one of int8, {', '.join(sorted({form.float_type for form in floats}))}",
+        )
+    return found if found[-1] is floats[-1] else [*found, floats[-1]]
+
+
 def float_form(like: QuantForm, float_type: Any = "fp32") -> QuantForm:
     """The all-float candidate in a type; named ``float`` for fp32."""
     name = "float" if float_type == "fp32" else f"float-{float_type}"
     return QuantForm(name=name, rules=like.rules, float_groups=frozenset({"all"}), float_type=float_type)
 
 
-def precision_of(onnx: Path, form: QuantForm | None, default: Precision) -> Precision:
-    """What float layers compute in: the form's type where it is not fp32, else the target's ``default``."""
+def precision_of(onnx: Path, form: QuantForm | None, default: Precision, *, half: Precision = "f16") -> Precision:
+    """What float layers compute in: the form's type where it is not fp32, else the target's ``default``.
+
+    ``half`` is what the backend computes a float16 file in: on x86 CPUs the file is smaller, the arithmetic float32.
+    """
     float_type = form.float_type if form is not None else _noted_float_type(onnx)
+    if float_type == "fp16":
+        return half
     return _PRECISION[float_type] if float_type != "fp32" else default
 
 

@@ -11,6 +11,7 @@ from edgekd.backends.base import (
     float_form,
     integer_forms,
     machine_of,
+    offered,
     place,
     precision_of,
     runtime_errors,
@@ -50,15 +51,18 @@ class OnnxRuntimeBackend:
         return Availability(info.ok, info.version, info.reason, info.install)
 
     def candidates(self, target: Target) -> list[QuantForm]:
-        """See `Backend.candidates`."""
-        if machine_of(target) in {"aarch64", "arm64"}:
-            return [*integer_forms(ARM, vnni=True), float_form(ARM)]
-        return [*integer_forms(X86, vnni=target.has_vnni()), float_form(X86)]
+        """See `Backend.candidates`; fp16 halves the file, CPUs compute it in float32."""
+        arm = machine_of(target) in {"aarch64", "arm64"}
+        like = ARM if arm else X86
+        floats = [float_form(like)]
+        if target.precision == "fp16":
+            floats.insert(0, float_form(like, "fp16"))
+        return offered(target, integer_forms(like, vnni=arm or target.has_vnni()), floats)
 
     def compile(self, onnx: Path, target: Target, out: Path, *, form: QuantForm | None = None) -> CompiledModel:
         """See `Backend.compile`; loads the file once, so that a refused one fails here."""
         path = place(onnx, out)
-        precision = precision_of(onnx, form, target.runtime.inference_precision)
+        precision = precision_of(onnx, form, target.runtime.inference_precision, half="f32")
         with runtime_errors(str(onnx), proving=True):
             session = open_session(path, "onnxruntime", threads=target.runtime.threads, precision=precision)
         described = session.describe()

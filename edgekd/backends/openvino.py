@@ -10,12 +10,13 @@ from edgekd.backends.base import (
     float_form,
     integer_forms,
     machine_of,
+    offered,
     place,
     precision_of,
     runtime_errors,
 )
 from edgekd.forms import CompiledModel, LayerInfo, QuantForm
-from edgekd.runtime.sessions import Session, list_runtimes, open_session
+from edgekd.runtime.sessions import Precision, Session, list_runtimes, open_session
 
 if TYPE_CHECKING:
     from edgekd.runtime.session_openvino import OpenVinoSession
@@ -47,16 +48,19 @@ class OpenVinoBackend:
     def candidates(self, target: Target) -> list[QuantForm]:
         """See `Backend.candidates`; bf16 (x86) where the CPU at hand has it, fp16 as ARM's float to beat."""
         if machine_of(target) in {"aarch64", "arm64"}:
-            return [*integer_forms(ARM, vnni=True), float_form(ARM, "fp16"), float_form(ARM)]
-        forms = integer_forms(X86, vnni=target.has_vnni())
-        if target.is_here() and "BF16" in _capabilities():
-            forms.append(float_form(X86, "bf16"))
-        return [*forms, float_form(X86)]
+            return offered(target, integer_forms(ARM, vnni=True), [float_form(ARM, "fp16"), float_form(ARM)])
+        floats = [float_form(X86)]
+        if target.precision == "fp16":
+            floats.insert(0, float_form(X86, "fp16"))
+        elif target.is_here() and "BF16" in _capabilities():
+            floats.insert(0, float_form(X86, "bf16"))
+        return offered(target, integer_forms(X86, vnni=target.has_vnni()), floats)
 
     def compile(self, onnx: Path, target: Target, out: Path, *, form: QuantForm | None = None) -> CompiledModel:
         """See `Backend.compile`; compiles once at batch 1, so that a refused file fails here."""
         path = place(onnx, out)
-        precision = precision_of(onnx, form, target.runtime.inference_precision)
+        half: Precision = "f16" if machine_of(target) in {"aarch64", "arm64"} else "f32"
+        precision = precision_of(onnx, form, target.runtime.inference_precision, half=half)
         with runtime_errors(str(onnx), proving=True):
             session = open_session(path, "openvino", threads=target.runtime.threads, precision=precision)
             cast("OpenVinoSession", session).compiled  # noqa: B018 - the property compiles

@@ -9,6 +9,7 @@ from edgekd.backends.base import (
     Availability,
     float_form,
     integer_forms,
+    offered,
     place,
     precision_of,
     runtime_errors,
@@ -55,10 +56,8 @@ class TensorRtBackend:
         return Availability(True, ", ".join(found), reason, "")
 
     def candidates(self, target: Target) -> list[QuantForm]:
-        """See `Backend.candidates`; RTX starts with fp16, as it documents int8 for weights only."""
-        integer = integer_forms(FORM, vnni=True)
-        half, full = float_form(FORM, "fp16"), float_form(FORM)
-        return [half, *integer, full] if flavor_of(target) == "tensorrt-rtx" else [*integer, half, full]
+        """See `Backend.candidates`; the rtx target is fp16, since RTX documents int8 for weights only."""
+        return offered(target, integer_forms(FORM, vnni=True), [float_form(FORM, "fp16"), float_form(FORM)])
 
     def compile(self, onnx: Path, target: Target, out: Path, *, form: QuantForm | None = None) -> CompiledModel:
         """See `Backend.compile`."""

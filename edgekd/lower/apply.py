@@ -11,7 +11,7 @@ from onnx import helper
 
 from edgekd.forms import FORM_KEY, Master, QuantForm
 from edgekd.lower import onnxruntime, openvino, tensorrt
-from edgekd.lower.floats import to_float16
+from edgekd.lower.floats import store_float16, to_float16
 from edgekd.lower.graph import AVERAGES, WEIGHTED, Graph, Layer
 from edgekd.lower.groups import float_nodes
 from edgekd.lower.overflow import overflows
@@ -48,8 +48,8 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
     if form.bias == "int32":
         _integer_head_bias(graph)
     graph.drop_unused()
-    if form.float_type == "fp16" and form.rules == "tensorrt":
-        to_float16(graph)
+    if form.float_type == "fp16":
+        to_float16(graph) if form.rules == "tensorrt" else store_float16(graph)
     _note(graph.model, form)
     onnx.checker.check_model(graph.model)
     return graph.model

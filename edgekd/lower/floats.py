@@ -1,4 +1,4 @@
-"""What is not between Q and DQ, in half precision: strongly typed TensorRT runs float in the type written in the file."""
+"""Half precision for what is not integer: strongly typed TensorRT runs float in the type written in the file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from onnx import TensorProto, helper
 from edgekd.lower.graph import Graph
 
 HIGHEST = float(np.finfo(np.float16).max)
+# Smaller constants save nothing; Clip's bounds and the like are read when a graph is optimized.
+FEWEST_STORED = 64
 
 
 def to_float16(graph: Graph) -> None:
@@ -19,10 +21,7 @@ def to_float16(graph: Graph) -> None:
     """
     for name, tensor in list(graph.constants.items()):
         if tensor.data_type == TensorProto.FLOAT:
-            value = graph.array(name)
-            if value.size and np.abs(value).max() > HIGHEST:
-                raise OverflowError(f"{name} does not fit float16")
-            graph.set_constant(name, value.astype(np.float16))
+            graph.set_constant(name, _half(name, graph.array(name)))
     nodes = graph.model.graph.node
     for value in graph.model.graph.input:
         if value.type.tensor_type.elem_type != TensorProto.FLOAT:
@@ -40,6 +39,28 @@ def to_float16(graph: Graph) -> None:
         nodes.append(helper.make_node("Cast", [half], [value.name], name=f"{half}_out", to=TensorProto.FLOAT))
     graph.refresh()
     _no_float32_left(graph.model)
+
+
+def store_float16(graph: Graph) -> None:
+    """Weights are stored in float16 and cast to float32, which runtimes do once when they load the file.
+
+    Raises:
+        OverflowError: a constant does not fit float16.
+    """
+    nodes = graph.model.graph.node
+    for name, tensor in list(graph.constants.items()):
+        if tensor.data_type != TensorProto.FLOAT or graph.array(name).size < FEWEST_STORED:
+            continue
+        half = graph.set_constant(f"{name}_fp16", _half(name, graph.array(name)))
+        graph.model.graph.initializer.remove(tensor)
+        nodes.insert(0, helper.make_node("Cast", [half], [name], name=f"{name}_fp32", to=TensorProto.FLOAT))
+    graph.refresh()
+
+
+def _half(name: str, value: np.ndarray) -> np.ndarray:
+    if value.size and np.abs(value).max() > HIGHEST:
+        raise OverflowError(f"{name} does not fit float16")
+    return value.astype(np.float16)
 
 
 def _no_float32_left(model: onnx.ModelProto) -> None:

@@ -30,10 +30,10 @@ def test_candidates(make_target):
     assert [form.name for form in forms[-2:]] == ["float-fp16", "float"]
 
 
-def test_rtx_starts_with_fp16(make_target):
-    forms = BACKEND.candidates(make_target("tensorrt", name="rtx", flavour="rtx"))
-    assert forms[0].name == "float-fp16"
-    assert forms[-1].name == "float"
+def test_a_float_precision_offers_its_own_form_and_fp32_to_compare_with(make_target):
+    forms = BACKEND.candidates(make_target("tensorrt", name="rtx", flavour="rtx", precision="fp16"))
+    assert [form.name for form in forms] == ["float-fp16", "float"]
+    assert [form.name for form in BACKEND.candidates(make_target("tensorrt", precision="fp32"))] == ["float"]
 
 
 @pytest.mark.parametrize("half", [False, True])
