@@ -18,16 +18,29 @@ def load_callable(spec: str, error: type[BadInput]) -> Callable[..., Any]:
         error: it cannot be imported, or is not callable.
     """
     module_name, _, name = spec.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    make_folder_importable()
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as cause:
         if cause.name is None or not module_name.startswith(cause.name):
-            raise
+            raise error(
+                f"importing {module_name} needs {cause.name!r}, which is missing", where=spec, remedy="install it"
+            ) from cause
         raise error(f"there is no module {module_name!r}", where=spec, remedy="check its name and the folder") from None
+    except Exception as cause:
+        raise error(
+            f"importing {module_name} failed: {type(cause).__name__}: {cause}",
+            where=spec,
+            remedy="mend the module; --debug shows where it failed",
+        ) from cause
     found = getattr(module, name, None)
     if not callable(found):
         raise error(f"{module_name} has no callable {name!r}", where=spec, remedy="write package.module:callable")
     return found
+
+
+def make_folder_importable() -> None:
+    """Put the current folder on the path for good: the user's module may import its neighbours later."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)

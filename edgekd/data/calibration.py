@@ -20,13 +20,8 @@ def calibration_samples(source: DataSource, policy: CalibrationPolicy) -> Tensor
     Raises:
         BadData: the training split has fewer than `FEWEST` samples.
     """
+    check_enough(source)
     labels = source.labels("train")
-    if len(labels) < FEWEST:
-        raise BadData(
-            f"the training split has {len(labels)} samples; calibration needs at least {FEWEST}",
-            where=source.name,
-            remedy="add training samples",
-        )
     rng = np.random.default_rng(policy.seed)
     order = rng.permutation(len(labels))
     if policy.class_balanced:
@@ -38,3 +33,18 @@ def calibration_samples(source: DataSource, policy: CalibrationPolicy) -> Tensor
         order = order[np.argsort(rank[order], kind="stable")]
     picked = order[: policy.samples]
     return torch.stack([source.sample("train", int(index))[0] for index in picked])
+
+
+def check_enough(source: DataSource) -> None:
+    """That the training split can calibrate.
+
+    Raises:
+        BadData: it has fewer than `FEWEST` samples.
+    """
+    count = len(source.train)  # type: ignore[arg-type]
+    if count < FEWEST:
+        raise BadData(
+            f"the training split has {count} samples; calibration needs at least {FEWEST}",
+            where=source.name,
+            remedy="add training samples",
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Iterator
 from functools import cached_property
 from importlib import metadata
@@ -11,19 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekd.recipe import Recipe
+from edgekd.recipe import ModelConfig, Recipe
+from edgekd.user_code import make_folder_importable
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from edgekd.data import DataSource
+    from edgekd.data.source import DataSource
+    from edgekd.tasks import Task
+
+# Prefixes of model names that are not a user's module.
+FAMILIES = ("edgekd", "torchvision", "timm")
 
 
 class Context:
-    """One build's recipe and data; cheap to make, loads torch and data only when a stage has work to do."""
+    """One build's recipe and data; cheap to make, loads torch and data only when a stage has work to do.
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+    ``jobs``: threads that training may use (None: as many as this process may).
+    """
+
+    def __init__(self, recipe: Recipe, jobs: int | None = None) -> None:
+        self.recipe, self.jobs = recipe, jobs
 
     @cached_property
     def fingerprint(self) -> str:
@@ -35,11 +44,23 @@ class Context:
     @cached_property
     def source(self) -> DataSource:
         """The data, checked once."""
-        from edgekd.data import load_data
+        import torch
 
+        from edgekd.data.load import load_data
+        from edgekd.measure import usable_cpus
+
+        # torch counts the machine's cores, also where a cgroup's quota allows fewer: it would be throttled.
+        torch.set_num_threads(self.jobs or usable_cpus())
         return load_data(self.recipe.data, seed=self.recipe.seed)
 
-    def model(self, spec: str, args: dict[str, Any], weights: Path | None) -> nn.Module:
+    @cached_property
+    def task(self) -> Task:
+        """The recipe's task."""
+        from edgekd.tasks import get_task
+
+        return get_task(self.recipe.task)
+
+    def model(self, config: ModelConfig, weights: Path | None) -> nn.Module:
         """A model of this data's classes and input shape, with ``weights`` when given, checked against the data."""
         import torch
 
@@ -47,14 +68,34 @@ class Context:
 
         torch.manual_seed(self.recipe.seed)
         source = self.source
-        module = build_model(spec, classes=len(source.classes), input_shape=source.input_shape, args=args)
+        module = build_model(
+            config.model, classes=len(source.classes), input_shape=source.input_shape, args=config.args
+        )
         if weights is not None:
             load_weights(module, weights)
         module.eval()
         with torch.inference_mode():
             outputs = module(torch.zeros(2, *source.input_shape))
-        check_classes(int(outputs.shape[-1]), source.classes, where=spec)
+        check_classes(int(outputs.shape[-1]), source.classes, where=config.model)
         return module
+
+    def model_part(self, config: ModelConfig) -> dict[str, Any]:
+        """What a model's name, arguments, weights and (a user's) code contribute to a key."""
+        part: dict[str, Any] = {"model": config.model, "args": config.args}
+        if config.weights:
+            # The content, not the place: a recipe moved elsewhere is still the same recipe.
+            part["weights"] = _weights_digest(Path(config.weights))
+        if config.model.partition(":")[0] not in FAMILIES:
+            part["code"] = code_digest(config.model)
+        return part
+
+    def data_part(self) -> dict[str, Any]:
+        """What the data contributes to a key; where it lies does not count, its content does."""
+        data = self.recipe.data
+        part = data.model_dump(mode="json", exclude={"path", "folder"}) | {"fingerprint": self.fingerprint}
+        if data.factory is not None:
+            part["code"] = code_digest(data.factory)
+        return part
 
     def batches(
         self, split: str, *, limit: int | None = None, size: int = 256
@@ -68,6 +109,10 @@ class Context:
             seen += room
             yield x[:room].numpy(), y[:room].numpy()
 
+    def score(self, outputs: np.ndarray, labels: np.ndarray) -> float:
+        """The task's metric, in [0, 1]."""
+        return float(self.task.metric(outputs, labels)[self.task.metric_name])
+
 
 def versions(*packages: str) -> dict[str, str]:
     """Installed versions of the packages that shape a stage's output."""
@@ -80,7 +125,20 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, for keys."""
+def code_digest(spec: str) -> str:
+    """SHA-256 of the module file that ``package.module:name`` names; what that module imports is not followed."""
+    make_folder_importable()
+    try:
+        found = importlib.util.find_spec(spec.partition(":")[0])
+    except (ImportError, ValueError):
+        found = None
+    if found is None or found.origin is None or not Path(found.origin).is_file():
+        return "absent"  # told where the code is loaded
+    return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
+
+
+def _weights_digest(path: Path) -> str:
+    if not path.is_file():
+        return "absent"
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,158 @@
+"""The stage that measures what a target's bundle will ship: accuracy, latency, memory, integer coverage."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd.backends import Backend, get_backend
+from edgekd.forms import CompiledModel
+from edgekd.measure import (
+    ModelSpec,
+    compare,
+    describe_machine,
+    machine_key,
+    measure_accuracy,
+    measure_latency,
+    peak_memory,
+)
+from edgekd.pipeline.compile import RUNTIME_PACKAGES, compiled_model, session_run
+from edgekd.pipeline.context import Context, versions
+from edgekd.stage import Artifact, Progress, Stage, make_key
+from edgekd.target import Target
+
+# Process pairs of the comparison with float, and seconds of blocks in each for each side.
+PAIRS, PAIR_SECONDS = 8, 1.0
+
+
+class MeasureStage(Stage):
+    """Figures of the chosen candidate, taken on this machine when it is the target; null and why when it is not."""
+
+    name = "measure"
+    version = 1
+
+    def __init__(self, context: Context, target: Target) -> None:
+        self.context, self.target = context, target
+
+    def key(self, inputs: dict[str, Artifact]) -> str:
+        """Hash of the compiled artifact's key and the machine."""
+        machine = machine_key() if self.target.is_here() else None
+        return make_key(self, {"machine": machine}, inputs, versions(*RUNTIME_PACKAGES[self.target.backend]))
+
+    def run(self, inputs: dict[str, Artifact], out: Path, scratch: Path, progress: Progress) -> dict[str, Any]:
+        """Write entry.json: the build's entry of a bundle's measurements, raw samples kept."""
+        target, folder = self.target, inputs["compile"].path
+        choice = json.loads((folder / "choice.json").read_text())
+        chosen = next(row for row in choice["candidates"] if row["chosen"])
+        entry: dict[str, Any] = {
+            "source": "build",
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": describe_machine(),
+            "target": target.name,
+            "on_target": target.is_here(),
+            "not_measured": None,
+            "accuracy": self._accuracies(inputs),
+            "latency_ms": None,
+            "comparison": None,
+            "speedup_over_float": None,
+            "integer_coverage": None,
+            "layers": [],
+            "peak_memory_mb": None,
+            "size_bytes": chosen["size_bytes"],
+            "candidates": [{key: row[key] for key in CANDIDATE_KEYS if key in row} for row in choice["candidates"]],
+            "choice": {"why": choice["why"]},
+            "proof": inputs["quantize"].meta["proof"] + json.loads((folder / "proof.json").read_text())[1:],
+            "checks": {"parity": "ok", "tensorrt_builder": chosen["meta"].get("builder_check")},
+            "history": self._histories(inputs),
+        }
+        if target.is_here():
+            self._measure(entry, inputs, choice["candidates"], chosen, scratch, progress)
+        else:
+            entry["not_measured"] = f"{target.name} is not this machine; its finalize step measures on the device"
+        (out / "entry.json").write_text(json.dumps(entry))
+        return {}
+
+    def _measure(
+        self,
+        entry: dict[str, Any],
+        inputs: dict[str, Artifact],
+        rows: list[dict[str, Any]],
+        chosen: dict[str, Any],
+        scratch: Path,
+        progress: Progress,
+    ) -> None:
+        """Fill in what only the target's own machine can tell."""
+        target, folder = self.target, inputs["compile"].path
+        backend = get_backend(target.backend)
+        model = compiled_model(folder, chosen, target)
+        progress.log(f"{target.name}: accuracy of {chosen['name']} on the whole test set")
+        entry["accuracy"] |= self._compiled_accuracy(backend, model, inputs)
+        layers = backend.coverage(model, target)
+        entry["layers"] = [asdict(layer) for layer in layers]
+        entry["integer_coverage"] = {"integer": sum(layer.integer for layer in layers), "compute": len(layers)}
+
+        samples = np.load(inputs["quantize"].path / "proof_samples.npz")["samples"]
+        feeds = {"input": samples[:1]}
+        run = session_run(backend.load(model, target))
+        spec = ModelSpec.of(backend, model, target, feeds, scratch)
+        # What is timed must be what was proven: the same outputs again, in the process that is measured.
+        spec = spec.with_golden({"logits": run(samples[:1])}, scratch, 1e-3)
+        progress.log(f"{target.name}: latency and memory of {chosen['name']}")
+        entry["latency_ms"] = measure_latency(spec).to_json()
+        entry["peak_memory_mb"] = peak_memory(spec)
+        if chosen is not rows[-1]:
+            baseline = ModelSpec.of(backend, compiled_model(folder, rows[-1], target), target, feeds, scratch)
+            progress.log(f"{target.name}: {chosen['name']} against float, in {PAIRS} pairs of fresh processes")
+            compared = compare(spec, baseline, pairs=PAIRS, seconds=PAIR_SECONDS, seed=self.context.recipe.seed)
+            entry["comparison"] = compared.to_json()
+            entry["speedup_over_float"] = 1 / compared.ratio
+        else:
+            entry["speedup_over_float"] = 1.0
+
+    def _accuracies(self, inputs: dict[str, Artifact]) -> dict[str, Any]:
+        """The metric of every form before the compiled one, on the whole test set."""
+        return {
+            "teacher": inputs["teacher"].meta["accuracy"],
+            "student": inputs["student"].meta["accuracy"],
+            "master": inputs["quantize"].meta["accuracy"],
+            "compiled": None,
+            "drop_points": None,
+            "metric": inputs["teacher"].meta["metric"],
+            "samples": inputs["teacher"].meta["samples"],
+            "parameters": {name: inputs[name].meta["parameters"] for name in ("teacher", "student")},
+        }
+
+    def _compiled_accuracy(self, backend: Backend, model: CompiledModel, inputs: dict[str, Artifact]) -> dict[str, Any]:
+        teacher = np.load(inputs["teacher"].path / "test_outputs.npy")
+        labels = np.load(inputs["teacher"].path / "test_labels.npy")
+        run = session_run(backend.load(model, self.target))
+        outputs = np.concatenate([run(x) for x, _ in self.context.batches("test")])
+        return measure_accuracy(outputs, teacher, labels)
+
+    @staticmethod
+    def _histories(inputs: dict[str, Artifact]) -> dict[str, Any]:
+        """What each training went through, by stage."""
+        found = {}
+        for name in ("teacher", "distill", "finetune"):
+            if name in inputs:
+                found[name] = json.loads((inputs[name].path / "history.json").read_text())
+        return found
+
+
+# What the report shows of a candidate.
+CANDIDATE_KEYS = (
+    "name",
+    "integer",
+    "chosen",
+    "accuracy",
+    "accurate",
+    "ratio",
+    "interval",
+    "median_ms",
+    "size_bytes",
+)

@@ -1,0 +1,166 @@
+"""The stage that quantizes once for all targets: calibrate, train when asked, write the master, prove the hops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgekd.pipeline.context import Context, versions
+from edgekd.pipeline.train import WEIGHTS
+from edgekd.stage import Artifact, Progress, Stage, make_key
+from edgekd.target import load_calibration
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edgekd.quantize import Prepared
+
+# The samples on which every hop of the proof is compared; accuracy comes from the whole test set.
+PROOF_SAMPLES = 256
+SHAPING_PACKAGES = ("torch", "torchao", "onnx", "onnxscript", "onnxruntime")
+# Points of accuracy that quantization alone may cost, where the whole budget is not smaller.
+ALLOWED_DROP = 0.3
+
+
+class QuantizeStage(Stage):
+    """The strict master and the float student as ONNX; everything after it works on these files alone."""
+
+    name = "quantize"
+    version = 1
+
+    def __init__(self, context: Context, *, integer: bool) -> None:
+        """``integer``: whether any target wants a master; without, only the float student is written."""
+        self.context, self.integer = context, integer
+
+    def key(self, inputs: dict[str, Artifact]) -> str:
+        """Hash of the quantization's part of the recipe, the calibration policy and the student's key."""
+        recipe = self.context.recipe
+        part: dict[str, Any] = {"integer": self.integer}
+        if self.integer:
+            part |= {
+                # Speed or size is a choice among candidates, and the precision one of the target: the master is one.
+                "quantize": recipe.quantize.model_dump(mode="json", exclude={"prefer", "precision"}),
+                "distill": recipe.distill.model_dump(mode="json"),
+                "allowed_drop": allowed_drop(recipe.budget.max_accuracy_drop),
+                "calibration": load_calibration(recipe.quantize.calibration).model_dump(mode="json"),
+            }
+        return make_key(self, part, inputs, versions(*SHAPING_PACKAGES))
+
+    def run(self, inputs: dict[str, Artifact], out: Path, scratch: Path, progress: Progress) -> dict[str, Any]:
+        """Write float.onnx, proof_samples.npz, and with integers master.onnx and sites.json."""
+        import torch
+
+        from edgekd.quantize import export_float, write_master
+
+        context = self.context
+        student = context.model(context.recipe.student, inputs["student"].path / WEIGHTS)
+        parts = list(context.batches("test", limit=PROOF_SAMPLES))
+        samples, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        np.savez(out / "proof_samples.npz", samples=samples, labels=labels)
+        example = torch.from_numpy(samples[:2])
+        export_float(student, example, out / "float.onnx")
+        if not self.integer:
+            return {"quantization": None, "accuracy": None, "proof": _prove_float(student, out, samples, labels)}
+
+        prepared, report = self._quantize(student, inputs, scratch, progress)
+        write_master(prepared, example, out)
+        proof = _prove_master(student, prepared, out, samples, labels)
+        return {"quantization": report, "accuracy": self._master_accuracy(out / "master.onnx"), "proof": proof}
+
+    def _quantize(
+        self, student: nn.Module, inputs: dict[str, Artifact], scratch: Path, progress: Progress
+    ) -> tuple[Prepared, dict[str, Any]]:
+        from edgekd.data.calibration import calibration_samples
+        from edgekd.distill import predict, quantization_aware
+        from edgekd.quantize import quantize
+
+        context, recipe = self.context, self.context.recipe
+        policy = load_calibration(recipe.quantize.calibration)
+        samples = calibration_samples(context.source, policy)
+        guide = student
+        if recipe.quantize.distill_from == "teacher":
+            guide = context.model(recipe.teacher, inputs["teacher"].path / WEIGHTS)
+
+        def fit(
+            module: nn.Module, *, evaluate: Callable[[nn.Module], float], on_epoch_start: Callable[[int], None]
+        ) -> Any:
+            return quantization_aware(
+                module,
+                guide,
+                context.source,
+                config=recipe.quantize,
+                distill=recipe.distill,
+                data=recipe.data,
+                task=context.task,
+                seed=recipe.seed,
+                scratch=scratch,
+                progress=progress,
+                evaluate=evaluate,
+                on_epoch_start=on_epoch_start,
+            )
+
+        outcome = quantize(
+            student,
+            samples.split(policy.batch_size),
+            config=recipe.quantize,
+            policy=policy,
+            allowed_drop=allowed_drop(recipe.budget.max_accuracy_drop),
+            fit=fit,
+            evaluate=lambda module: context.score(*predict(module, context.source, "val")),
+            progress=progress,
+        )
+        return outcome.prepared, outcome.report | {"calibration": policy.name, "samples": len(samples)}
+
+    def _master_accuracy(self, path: Path) -> float:
+        """The master's metric on the whole test set."""
+        from edgekd.measure.proof import onnx_run
+
+        run = onnx_run(path)
+        parts = [(run(x), y) for x, y in self.context.batches("test")]
+        outputs, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        return self.context.score(outputs, labels)
+
+
+def allowed_drop(budget: float | None) -> float:
+    """Points of accuracy that quantization alone may cost: `ALLOWED_DROP`, or less when the whole budget is smaller."""
+    return ALLOWED_DROP if budget is None else min(ALLOWED_DROP, budget)
+
+
+def _prove_float(student: nn.Module, out: Path, samples: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
+    from edgekd.measure.proof import Hop, onnx_run, prove
+
+    hops = [
+        Hop("float student", run=_torch_run(student)),
+        Hop("exported float", run=onnx_run(out / "float.onnx"), kind="equal"),
+    ]
+    return [result.to_json() for result in prove(hops, samples, labels)]
+
+
+def _prove_master(
+    student: nn.Module, prepared: Prepared, out: Path, samples: np.ndarray, labels: np.ndarray
+) -> list[dict[str, Any]]:
+    from edgekd.measure.proof import Hop, onnx_inside, onnx_run, prove
+
+    master = out / "master.onnx"
+    hops = [
+        Hop("float student", run=_torch_run(student)),
+        Hop("prepared, quantizers off", run=prepared.run_float, kind="equal"),
+        Hop("fake-quantized", run=prepared.run_quantized, kind="changing", inside=prepared.intermediates),
+        Hop("master", run=onnx_run(master), inside=partial(onnx_inside, master)),
+    ]
+    return [result.to_json() for result in prove(hops, samples, labels)]
+
+
+def _torch_run(module: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
+    import torch
+
+    def run(x: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            outputs: np.ndarray = module(torch.from_numpy(x)).numpy()
+        return outputs
+
+    return run
