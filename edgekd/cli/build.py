@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,9 @@ def build(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Threads of training (default: all that this process may use).")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Distill, quantize, compile, measure and pack: one bundle for each target."""
@@ -39,12 +43,14 @@ def build(
     from edgekd.recipe import Recipe, load_recipe
 
     overrides = set_ or []
-    if teacher or weights or data or student:
-        if recipe is not None:
-            raise typer.BadParameter(
-                "--teacher, --weights, --data and --student stand for a recipe; give one or the other "
-                "(--set changes a value of a recipe)"
-            )
+    flags = {"--teacher": teacher, "--weights": weights, "--data": data, "--student": student}
+    given = {name: str(value) for name, value in flags.items() if value is not None}
+    if given and recipe is not None:
+        raise typer.BadParameter(
+            "--teacher, --weights, --data and --student stand for a recipe; give one or the other "
+            "(--set changes a value of a recipe)"
+        )
+    if given:
         chosen = Recipe.from_flags(
             teacher=teacher,
             weights=str(weights) if weights else None,
@@ -54,8 +60,17 @@ def build(
         )
     else:
         chosen = load_recipe(recipe, overrides)
+    words = [recipe] if recipe else [word for pair in given.items() for word in pair]
+    words += [word for override in overrides for word in ("--set", override)]
     with progress_for_terminal() as progress:
-        result = run(chosen, target or None, out=out, progress=progress)
+        result = run(
+            chosen,
+            target or None,
+            out=out,
+            progress=progress,
+            jobs=jobs,
+            reproduce=shlex.join(["edgekd", "build", *words]),
+        )
     if json:
         print_json(result.to_json())
     else:
@@ -63,10 +78,10 @@ def build(
 
         from edgekd.report import terminal_table
 
-        Console().print(terminal_table(result.to_json()["bundles"]))
-        for row in result.to_json()["bundles"]:
+        Console().print(terminal_table(result.bundles))
+        for row in result.bundles:
             typer.echo(f"{row['target']}: {row['path']}")
-    if not result.budget_met:
+    if result.missed:
         for line in result.missed:
             typer.echo(f"edgekd: budget missed: {line}", err=True)
         raise typer.Exit(int(ExitCode.BUDGET_MISSED))
