@@ -141,6 +141,13 @@ class QuantizeConfig(Part):
     distill_from: Literal["student", "teacher"] = "student"
 
 
+class MeasureConfig(Part):
+    """How long is measured: ``pairs`` of fresh processes, ``seconds`` of runs of each side in a pair."""
+
+    pairs: Annotated[int, Field(ge=4, le=1000)] = 8
+    seconds: Positive = 1.0
+
+
 class Budget(Part):
     """What the compiled model must meet; a figure missed ends the build with exit code 4."""
 
@@ -165,6 +172,7 @@ class Recipe(Part):
     quantize: QuantizeConfig = QuantizeConfig()
     targets: tuple[str, ...] = ("onnxruntime-cpu",)
     budget: Budget = Budget()
+    measure: MeasureConfig = MeasureConfig()
 
     @field_validator("compress")
     @classmethod

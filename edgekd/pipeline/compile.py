@@ -28,8 +28,8 @@ RUNTIME_PACKAGES = {
 }
 # Validation samples that decide whether a candidate's accuracy stays in the budget.
 CHOICE_SAMPLES = 2000
-# Process pairs, and seconds of blocks in each for each candidate.
-PAIRS, PAIR_SECONDS = 8, 0.5
+# A candidate is timed for this share of the recipe's seconds a pair: the one that ships is measured anew.
+SHARE = 0.5
 
 
 class CompileStage(Stage):
@@ -50,6 +50,7 @@ class CompileStage(Stage):
             "isa": self.target.resolved_isa(),
             "prefer": recipe.quantize.prefer,
             "allowed_drop": allowed_drop(recipe.budget.max_accuracy_drop),
+            "measure": recipe.measure.model_dump() if self.target.is_here() else None,
             "machine": machine_key() if self.target.is_here() else None,
         }
         return make_key(self, part, inputs, versions(*RUNTIME_PACKAGES[self.target.backend]))
@@ -113,10 +114,11 @@ class CompileStage(Stage):
             return Choice(0, f"the only form in {target.precision}")
         for row, model in zip(rows, compiled, strict=True):
             row["accuracy"] = self._accuracy(backend.load(model, target))
-        progress.log(f"{target.name}: timing {len(rows)} candidates in {PAIRS} rounds of fresh processes")
+        progress.log(f"{target.name}: timing {len(rows)} candidates in {recipe.measure.pairs} rounds of fresh processes")
         feeds = {"input": np.load(folder / "proof_samples.npz")["samples"][:1]}
         specs = [ModelSpec.of(backend, model, target, feeds, scratch) for model in compiled]
-        timed = compare_all(specs[:-1], specs[-1], pairs=PAIRS, seconds=PAIR_SECONDS, seed=recipe.seed)
+        seconds = SHARE * recipe.measure.seconds
+        timed = compare_all(specs[:-1], specs[-1], pairs=recipe.measure.pairs, seconds=seconds, seed=recipe.seed)
         for row, one in zip(rows, timed, strict=False):
             row |= {"ratio": one.ratio, "interval": [one.low, one.high], "median_ms": one.median_ms}
         rows[-1] |= {"ratio": 1.0, "interval": [1.0, 1.0]}

@@ -26,9 +26,6 @@ from edgekd.pipeline.context import Context, versions
 from edgekd.stage import Artifact, Progress, Stage, make_key
 from edgekd.target import Target
 
-# Process pairs of the comparison with float, and seconds of blocks in each for each side.
-PAIRS, PAIR_SECONDS = 8, 1.0
-
 
 class MeasureStage(Stage):
     """Figures of the chosen candidate, taken on this machine when it is the target; null and why when it is not."""
@@ -107,8 +104,10 @@ class MeasureStage(Stage):
         entry["peak_memory_mb"] = peak_memory(spec)
         if chosen is not rows[-1]:
             baseline = ModelSpec.of(backend, compiled_model(folder, rows[-1], target), target, feeds, scratch)
-            progress.log(f"{target.name}: {chosen['name']} against float, in {PAIRS} pairs of fresh processes")
-            compared = compare(spec, baseline, pairs=PAIRS, seconds=PAIR_SECONDS, seed=self.context.recipe.seed)
+            recipe = self.context.recipe
+            pairs, seconds = recipe.measure.pairs, recipe.measure.seconds
+            progress.log(f"{target.name}: {chosen['name']} against float, in {pairs} pairs of fresh processes")
+            compared = compare(spec, baseline, pairs=pairs, seconds=seconds, seed=recipe.seed)
             entry["comparison"] = compared.to_json()
             entry["speedup_over_float"] = 1 / compared.ratio
         else:
