@@ -12,6 +12,7 @@ spread. Flips have both signs and average out; a wrong scale, weight or bias mov
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,17 +174,17 @@ def _compare(hop: Hop, outputs: np.ndarray, before: np.ndarray | None, labels: n
     largest = float(np.abs(difference).max())
     relative = largest / max(float(np.abs(before).max()), 1e-12)
     rms = float(np.sqrt(np.square(difference).mean()) / max(np.sqrt(np.square(before).mean()), 1e-12))
-    agreement = float((outputs.argmax(1) == before.argmax(1)).mean())
+    changed = float((outputs.argmax(1) != before.argmax(1)).mean())
     if hop.kind == "equal":
         ok, tolerance = relative <= EQUAL, f"largest difference at most {EQUAL:g} of the largest output"
     elif hop.kind == "rounding":
         # In a small sample one flipped decision is already more than the share.
         allowed = max(DISAGREEING, 1.5 / len(labels))
-        ok = rms <= ROUNDING and 1 - agreement <= allowed
+        ok = rms <= ROUNDING and changed <= allowed
         tolerance = f"mean difference at most {100 * ROUNDING:g} %, decisions equal on {100 * (1 - allowed):.1f} %"
     else:
         ok, tolerance = True, "shown only: the numbers are meant to change"
-    return HopResult(hop.name, hop.kind, largest, relative, rms, agreement, accuracy, tolerance, ok and finite)
+    return HopResult(hop.name, hop.kind, largest, relative, rms, 1 - changed, accuracy, tolerance, ok and finite)
 
 
 def _failed(before: Hop | None, hop: Hop, result: HopResult, samples: np.ndarray) -> ProofFailed:
@@ -193,14 +194,18 @@ def _failed(before: Hop | None, hop: Hop, result: HopResult, samples: np.ndarray
             where=f"hop {hop.name}",
             remedy="the weights or the samples are not finite, or too large: train it anew",
         )
+    fault = (
+        f"differs from {before.name}: largest {result.max_rel:.2%} of the outputs, mean {result.rms_rel:.2%}, "
+        f"decisions equal on {result.agreement:.1%}"
+    )
+    if not math.isfinite(result.rms_rel or 0.0):
+        fault = f"gives NaN or infinite outputs where {before.name} does not"
     layer = "its values inside are not known by name"
     if before.inside is not None and hop.inside is not None:
         place = first_difference(before.inside(samples), hop.inside(samples), hop.kind)
         layer = f"it starts at {place}" if place else "no single value inside is at fault"
     return ProofFailed(
-        f"{hop.name} differs from {before.name}: "
-        f"largest {result.max_rel:.2%} of the outputs, mean {result.rms_rel:.2%}, "
-        f"decisions equal on {result.agreement:.1%}; {layer}",
+        f"{hop.name} {fault}; {layer}",
         where=f"hop {before.name} -> {hop.name}",
         remedy=f"allowed: {result.tolerance}. {REPORT}",
     )

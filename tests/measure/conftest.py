@@ -3,26 +3,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import psutil
 import pytest
 from conv_chains import feeds, save_chain
+from left_workers import workers_of
 
 from edgekd.measure import ModelSpec
 from edgekd.measure.spec import save_arrays
-
-WORKER = "edgekd.measure.worker"
-
-
-def workers_of(pid: int) -> list[psutil.Process]:
-    """Measuring processes below a process that still run; a zombie that nobody reaped is dead."""
-    found = []
-    for child in psutil.Process(pid).children(recursive=True):
-        try:
-            if child.status() != psutil.STATUS_ZOMBIE and WORKER in child.cmdline():
-                found.append(child)
-        except psutil.NoSuchProcess:
-            continue
-    return found
 
 
 @pytest.fixture(autouse=True)
