@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgekd.errors import BadInput
+from edgekd.errors import BadInput, EdgekdError
 
 
 def load_callable(spec: str, error: type[BadInput]) -> Callable[..., Any]:
@@ -37,6 +37,23 @@ def load_callable(spec: str, error: type[BadInput]) -> Callable[..., Any]:
     if not callable(found):
         raise error(f"{module_name} has no callable {name!r}", where=spec, remedy="write package.module:callable")
     return found
+
+
+def call(spec: str, error: type[BadInput], **arguments: Any) -> Any:
+    """What the callable that ``spec`` names returns for ``arguments``.
+
+    Raises:
+        error: it cannot be imported, or fails.
+    """
+    function = load_callable(spec, error)
+    try:
+        return function(**arguments)
+    except EdgekdError:
+        raise
+    except Exception as cause:
+        raise error(
+            f"your code failed: {type(cause).__name__}: {cause}", where=spec, remedy="mend it; --debug shows where"
+        ) from cause
 
 
 def make_folder_importable() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from edgekd.data.source import DataSource
 from edgekd.data.splits import split_validation
 from edgekd.errors import BadData
-from edgekd.user_code import load_callable
+from edgekd.user_code import call
 
 KEYS = ("train", "test", "val", "classes", "preprocess")
 
@@ -24,7 +24,7 @@ def load_factory(spec: str, args: dict[str, Any], preprocess: dict[str, Any] | N
     Raises:
         BadData: the callable is missing, fails to return such a mapping, or lacks a key.
     """
-    value = load_callable(spec, BadData)(**args)
+    value = call(spec, BadData, **args)
     if not isinstance(value, Mapping):
         raise BadData(f"returned {type(value).__name__}, not a mapping", where=spec, remedy=f"return {', '.join(KEYS)}")
     lacking = [key for key in ("train", "test", "classes") if key not in value]

@@ -10,7 +10,7 @@ from torch import nn
 
 from edgekd.errors import BadModel, missing_package
 from edgekd.models import mobile, resnet
-from edgekd.user_code import load_callable
+from edgekd.user_code import call, load_callable
 from edgekd.yaml_source import nearest
 
 OWN: dict[str, Callable[..., nn.Module]] = {
@@ -44,10 +44,9 @@ def build_model(spec: str, *, classes: int, input_shape: tuple[int, ...], args: 
             return _torchvision(name, classes, args)
         if family == "timm":
             return _timm(name, classes, input_shape, args)
-        factory = load_callable(spec, BadModel)
         given = {"classes": classes, "input_shape": input_shape}
-        wanted = inspect.signature(factory).parameters
-        module = factory(**{key: value for key, value in given.items() if key in wanted}, **args)
+        wanted = inspect.signature(load_callable(spec, BadModel)).parameters
+        module = call(spec, BadModel, **{key: value for key, value in given.items() if key in wanted}, **args)
     except (TypeError, ValueError) as error:
         raise BadModel(f"{spec} cannot be made with args {args}: {error}", remedy="mend the model's args") from error
     if not isinstance(module, nn.Module):

@@ -1,0 +1,198 @@
+"""What a user can get wrong: one message that says what, where and what to do, the right exit code, nothing left."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from edgekd.errors import Missing
+
+NAN = '''
+import torch
+from torch.utils.data import TensorDataset
+
+
+def make(bad="nan", samples=80):
+    x = torch.randn(samples, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(samples) % 2
+    if bad == "nan":
+        x[5] = float("nan")
+    if bad == "label":
+        y[5] = 7
+    return {"train": TensorDataset(x, y), "test": TensorDataset(x[:20], y[:20]), "classes": ["a", "b"]}
+
+
+def fails():
+    raise RuntimeError("the disk of my own is away")
+'''
+
+
+class Payload:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (self.path,))
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """Writes a recipe file in an own folder: ``recipe(data={...}, ...)`` is its path."""
+    (tmp_path / "bad_data_of_mine.py").write_text(NAN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(**parts):
+        value = {"data": {"name": "digits"}, "teacher": {"epochs": 1}, "distill": {"epochs": 1}} | parts
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(value))
+        return path
+
+    return write
+
+
+def images(folder, classes=("a", "b"), count=12):
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(folder / name / f"{number}.png")
+    return folder
+
+
+def refused(run_cli, tmp_path, *arguments, code=2):
+    """Runs a build that must fail; its message."""
+    got, out, err = run_cli("build", *arguments, "--out", tmp_path / "dist")
+    assert got == code, err
+    assert not (tmp_path / "dist").exists()
+    assert out == ""
+    return err
+
+
+def test_missing_data_folder(run_cli, tmp_path, recipe):
+    err = refused(run_cli, tmp_path, recipe(data={"folder": "nowhere"}))
+    assert "nowhere" in err
+    assert "data.folder" in err
+
+
+def test_empty_data_folder(run_cli, tmp_path, recipe):
+    (tmp_path / "empty").mkdir()
+    assert "no class folders" in refused(run_cli, tmp_path, recipe(data={"folder": "empty"}))
+
+
+def test_one_class_only(run_cli, tmp_path, recipe):
+    images(tmp_path / "one", classes=("a",))
+    assert "at least two classes" in refused(run_cli, tmp_path, recipe(data={"folder": "one"}))
+
+
+def test_an_image_that_does_not_decode(run_cli, tmp_path, recipe):
+    images(tmp_path / "images")
+    (tmp_path / "images" / "a" / "3.png").write_bytes(b"no image")
+    preprocess = {"resize": {"size": 8}, "crop": [8, 8]}
+    err = refused(run_cli, tmp_path, recipe(data={"folder": "images", "preprocess": preprocess}))
+    assert "3.png" in err
+    assert "does not decode" in err
+
+
+@pytest.mark.parametrize(("bad", "told"), [("nan", "NaN"), ("label", "label 7 is out of range")])
+def test_bad_samples_are_named(run_cli, tmp_path, recipe, bad, told):
+    err = refused(run_cli, tmp_path, recipe(data={"factory": "bad_data_of_mine:make", "args": {"bad": bad}}))
+    assert told in err
+    assert "[" in err  # which sample
+
+
+def test_too_few_calibration_samples_are_told_before_training(run_cli, tmp_path, recipe):
+    data = {"factory": "bad_data_of_mine:make", "args": {"bad": "", "samples": 14}}
+    err = refused(run_cli, tmp_path, recipe(data=data))
+    assert "calibration needs at least 16" in err
+    assert "epoch" not in err
+
+
+def test_a_users_code_that_fails(run_cli, tmp_path, recipe):
+    err = refused(run_cli, tmp_path, recipe(data={"factory": "bad_data_of_mine:fails"}))
+    assert "the disk of my own is away" in err
+    assert "bad_data_of_mine:fails" in err
+
+
+def test_divergence_says_at_which_step_and_keeps_the_checkpoint(run_cli, tmp_path, recipe):
+    path = recipe(teacher={"epochs": 3, "lr": 1e30, "warmup_epochs": 0})
+    err = refused(run_cli, tmp_path, path)
+    assert "epoch" in err
+    assert "step" in err
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ({"teacher": {"model": "torchvision:resnet19"}}, "resnet18"),
+        ({"student": {"model": "edgekd:resnet-sx"}}, "resnet-xs"),
+        ({"student": {"model": "no_such_module:net"}}, "no module"),
+        ({"teacher": {"weights": "missing.safetensors"}}, "teacher.weights"),
+    ],
+)
+def test_models_that_are_not_there_are_told_before_training(run_cli, tmp_path, recipe, part, told):
+    err = refused(run_cli, tmp_path, recipe(**part))
+    assert told in err
+    assert "epoch 1" not in err
+
+
+def test_weights_that_do_not_fit_name_the_keys(run_cli, tmp_path, recipe):
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"stem.0.weight": torch.zeros(3)}, tmp_path / "w.safetensors")
+    err = refused(run_cli, tmp_path, recipe(teacher={"model": "edgekd:resnet-s", "weights": "w.safetensors"}))
+    assert "stem.0.weight" in err
+    assert "missing" in err
+
+
+def test_a_pickle_is_refused_and_nothing_is_executed(run_cli, tmp_path, recipe):
+    (tmp_path / "w.pt").write_bytes(pickle.dumps(Payload(str(tmp_path / "executed"))))
+    err = refused(run_cli, tmp_path, recipe(teacher={"model": "edgekd:resnet-s", "weights": "w.pt"}))
+    assert "refused" in err
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_student_of_other_classes(run_cli, tmp_path, recipe):
+    student = {"model": "torchvision:mobilenet_v3_small", "args": {"num_classes": 7}}
+    teacher = {"model": "edgekd:resnet-s", "epochs": 1}
+    err = refused(run_cli, tmp_path, recipe(student=student, teacher=teacher, data={"name": "digits"}))
+    assert "7 outputs" in err or "channels" in err
+
+
+def test_unknown_target(run_cli, tmp_path):
+    err = refused(run_cli, tmp_path, "digits", "--target", "jetsonn")
+    assert "did you mean 'jetson'" in err
+
+
+def test_a_target_named_twice(run_cli, tmp_path):
+    assert "twice" in refused(run_cli, tmp_path, "digits", "--target", "jetson", "--target", "jetson-orin")
+
+
+def test_a_missing_runtime_is_exit_code_5_with_the_install_line(run_cli, tmp_path, monkeypatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "openvino" else find(name, *rest)
+    )
+    err = refused(run_cli, tmp_path, "digits", "--target", "openvino-cpu", code=int(Missing.exit_code))
+    assert 'pip install "edgekd[openvino]"' in err
+
+
+def test_a_folder_that_is_no_bundle_is_not_overwritten(built, run_cli, tmp_path):
+    from fast_recipe import FAST
+
+    mine = tmp_path / "dist" / "digits-jetson-orin"
+    mine.mkdir(parents=True)
+    (mine / "thesis.txt").write_text("mine")
+    arguments = [word for one in FAST for word in ("--set", one)]
+    code, _, err = run_cli("build", "digits", "--target", "jetson", "--out", tmp_path / "dist", *arguments)
+    assert code == 2
+    assert "digits-jetson-orin" in err
+    assert (mine / "thesis.txt").read_text() == "mine"
+    assert list((tmp_path / "dist").iterdir()) == [mine]
