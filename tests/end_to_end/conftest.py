@@ -10,6 +10,7 @@ import edgekd
 from edgekd import cli
 from edgekd.pipeline import BuildResult
 
+
 @pytest.fixture(scope="session")
 def store_root(tmp_path_factory) -> Path:
     """One store for all end-to-end tests: what one has trained the next ones find."""

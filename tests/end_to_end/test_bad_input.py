@@ -12,7 +12,7 @@ from PIL import Image
 
 from edgekd.errors import Missing
 
-NAN = '''
+NAN = """
 import torch
 from torch.utils.data import TensorDataset
 
@@ -29,7 +29,7 @@ def make(bad="nan", samples=80):
 
 def fails():
     raise RuntimeError("the disk of my own is away")
-'''
+"""
 
 
 class Payload:

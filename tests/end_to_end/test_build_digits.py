@@ -7,10 +7,10 @@ import json
 import numpy as np
 import onnx
 import pytest
+from edgekd.bundle import load_bundle
 from fast_recipe import FAST, TARGETS
 
 import edgekd
-from edgekd.bundle import load_bundle
 
 
 def rows(built):
@@ -132,7 +132,7 @@ def test_build_json_is_one_document(built, run_cli, tmp_path):
 
 def test_a_missed_budget_is_exit_code_4_and_the_bundle_is_there(built, run_cli, tmp_path):
     arguments = [word for one in (*FAST, "budget.size_mb=0.001") for word in ("--set", one)]
-    code, out, err = run_cli("build", "digits", "--target", "onnxruntime-cpu", "--out", tmp_path, *arguments)
+    code, _, err = run_cli("build", "digits", "--target", "onnxruntime-cpu", "--out", tmp_path, *arguments)
     assert code == 4
     assert "size_mb" in err
     assert (tmp_path / "digits-onnxruntime-cpu" / "manifest.json").is_file()

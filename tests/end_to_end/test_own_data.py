@@ -1,14 +1,14 @@
-"""A user's own data and models go through the whole job: spectrograms of an odd shape, image folders, no recipe file."""
+"""A user's own data and models go through the whole job: odd spectrograms, image folders, no recipe file."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from edgekd.bundle import load_bundle
 from PIL import Image
 from safetensors.torch import save_file
 
 import edgekd
-from edgekd.bundle import load_bundle
 
 SPEECH = '''
 import torch
@@ -114,7 +114,7 @@ def test_an_image_folder_without_a_recipe_file(tmp_path, run_cli):
     save_file(teacher.state_dict(), tmp_path / "teacher.safetensors")
     quick = ["distill.epochs=2", "quantize.prefer=size", "data.batch_size=16"]
     quick += ["data.preprocess={resize: {size: 36}, crop: [32, 32]}"]
-    code, out, err = run_cli(
+    code, _, err = run_cli(
         *("build", "--teacher", "torchvision:resnet18", "--weights", tmp_path / "teacher.safetensors"),
         *("--data", tmp_path / "images", "--target", "jetson", "--out", tmp_path / "dist"),
         *[word for one in quick for word in ("--set", one)],
