@@ -7,7 +7,7 @@ from importlib import metadata
 from edgekd.cli.console import JsonOption, print_json
 
 # Package -> what it is for; the install line of each comes from the extra.
-BUILD_PACKAGES = ("torch", "torchvision", "torchao", "lightning-fabric", "onnx", "onnxscript", "onnx-ir")
+BUILD_PACKAGES = ("torch", "torchvision", "torchao", "lightning-fabric", "onnx", "onnxscript")
 
 
 def doctor(json: JsonOption = False) -> None:
