@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,9 @@ class CompileStage(Stage):
             return Choice(0, f"the only form in {target.precision}")
         for row, model in zip(rows, compiled, strict=True):
             row["accuracy"] = self._accuracy(backend.load(model, target))
-        progress.log(f"{target.name}: timing {len(rows)} candidates in {recipe.measure.pairs} rounds of fresh processes")
+        progress.log(
+            f"{target.name}: timing {len(rows)} candidates in {recipe.measure.pairs} rounds of fresh processes"
+        )
         feeds = {"input": np.load(folder / "proof_samples.npz")["samples"][:1]}
         specs = [ModelSpec.of(backend, model, target, feeds, scratch) for model in compiled]
         seconds = SHARE * recipe.measure.seconds
@@ -129,15 +132,7 @@ class CompileStage(Stage):
             row["accurate"] = row["accuracy"] >= rows[-1]["accuracy"] - allowed
         if target.precision != "int8":
             return Choice(0, f"{target.precision} is asked for")
-        return choose(
-            [
-                Candidate(
-                    row["name"], row["integer"], row["ratio"], *row["interval"], row["size_bytes"], row["accurate"]
-                )
-                for row in rows
-            ],
-            prefer=recipe.quantize.prefer,
-        )
+        return choose([_candidate(row) for row in rows], prefer=recipe.quantize.prefer)
 
     def _accuracy(self, session: Any) -> float:
         """The task's metric on the validation split, or its first `CHOICE_SAMPLES`."""
@@ -153,13 +148,8 @@ class CompileStage(Stage):
         stored = np.load(folder / "proof_samples.npz")
         start = _start(folder)
         hops = [
-            Hop(start.stem, run=onnx_run(start)),
-            Hop(
-                "lowered",
-                run=onnx_run(compiled.onnx),
-                kind="changing",
-                inside=lambda x: onnx_inside(compiled.onnx, x),
-            ),
+            Hop(start.stem, run=onnx_run(start), inside=partial(onnx_inside, start)),
+            Hop("lowered", run=onnx_run(compiled.onnx), kind="changing", inside=partial(onnx_inside, compiled.onnx)),
         ]
         if self.target.is_here():
             hops.append(Hop("compiled", run=session_run(backend.load(compiled, self.target))))
@@ -195,6 +185,11 @@ def session_run(session: Any) -> Callable[[np.ndarray], np.ndarray]:
 def compiled_model(folder: Path, row: dict[str, Any], target: Target) -> CompiledModel:
     """The compiled candidate that a row of choice.json describes."""
     return CompiledModel(target.backend, folder / row["path"], folder / row["onnx"], row["meta"])
+
+
+def _candidate(row: dict[str, Any]) -> Candidate:
+    low, high = row["interval"]
+    return Candidate(row["name"], row["integer"], row["ratio"], low, high, row["size_bytes"], row["accurate"])
 
 
 def _start(folder: Path) -> Path:

@@ -136,7 +136,7 @@ class MeasureStage(Stage):
     @staticmethod
     def _histories(inputs: dict[str, Artifact]) -> dict[str, Any]:
         """What each training went through, by stage."""
-        found = {}
+        found: dict[str, Any] = {}
         for name in ("teacher", "distill", "finetune"):
             if name in inputs:
                 found[name] = json.loads((inputs[name].path / "history.json").read_text())

@@ -31,7 +31,7 @@ class TeacherStage(Stage):
     def key(self, inputs: dict[str, Artifact]) -> str:
         """Hash of the teacher's part of the recipe, the data and the weights file."""
         recipe = self.context.recipe
-        part = {"teacher": self.context.model_part(recipe.teacher), "data": self.context.data_part()}
+        part: dict[str, Any] = {"teacher": self.context.model_part(recipe.teacher), "data": self.context.data_part()}
         part |= {"task": recipe.task, "seed": recipe.seed}
         if not recipe.teacher.weights:
             part["training"] = recipe.teacher.model_dump(mode="json", exclude={"model", "args", "weights"})
