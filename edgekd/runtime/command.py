@@ -1,0 +1,167 @@
+"""The device's command line: ``python BUNDLE/runtime/python verify|bench|run FILE.npy|finalize [--json]``.
+
+Exit codes: 0 done, 2 the bundle (or what was given) does not hold, 5 the runtime or its GPU is not here, 130
+interrupted, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .bench import bench
+from .bundle_files import BundleError
+from .finalize import finalize
+from .model import Model, NotFinalized
+from .preprocess import PreprocessError
+from .process import WorkerFailed
+from .sessions import RuntimeMissing, SessionError
+from .verify import exit_code, verify
+
+DONE, INTERNAL, BAD_BUNDLE, MISSING, INTERRUPTED = 0, 1, 2, 5, 130
+
+
+def main(root: Path, arguments: Sequence[str] | None = None) -> int:
+    """Run one command on the bundle at ``root``; the exit code. Errors are one message on stderr."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.do(root, options)
+        return code
+    except (RuntimeMissing, NotFinalized) as error:
+        return _tell(error, MISSING)
+    except (BundleError, PreprocessError, SessionError) as error:
+        return _tell(error, BAD_BUNDLE)
+    except OSError as error:
+        return _tell(f"{error.filename or root}: {error.strerror or error}", MISSING)
+    except KeyboardInterrupt:
+        return _tell("interrupted", INTERRUPTED)
+    except WorkerFailed as error:
+        return _tell(error, MISSING if error.kind == "RuntimeMissing" else INTERNAL)
+
+
+def _verify(root: Path, options: argparse.Namespace) -> int:
+    checks = verify(root)
+    code, skipped = exit_code(checks), sum(check.ok is None for check in checks)
+    if options.json:
+        _print({"bundle": str(root), "ok": code == DONE, "checks": [check.to_json() for check in checks]})
+        return code
+    for check in checks:
+        print(f"{ {True: 'ok', False: 'FAILED', None: 'not run'}[check.ok]:8} {check.name}: {check.detail}")
+    if any(check.ok is False for check in checks):
+        print("NOT verified")
+    else:
+        print(f"NOT verified in full: {skipped} checks could not run here" if skipped else "verified")
+    return code
+
+
+def _bench(root: Path, options: argparse.Namespace) -> int:
+    result = bench(root, seconds=options.seconds)
+    if options.json:
+        _print(result)
+        return DONE
+    _print_latency(result)
+    return DONE
+
+
+def _run(root: Path, options: argparse.Namespace) -> int:
+    samples = [(path, _load(path)) for path in options.files]
+    model = Model.load(root)
+    rows = [{"file": str(path), **model.predict([raw])[0].to_json()} for path, raw in samples]
+    if options.json:
+        _print(rows)
+    else:
+        for row in rows:
+            print(f"{row['file']}: {row['label']} ({row['probability']:.1%})")
+    return DONE
+
+
+def _finalize(root: Path, options: argparse.Namespace) -> int:
+    entry = finalize(
+        root,
+        pairs=options.pairs,
+        seconds=options.seconds,
+        bench_seconds=options.bench_seconds,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    if options.json:
+        _print(entry)
+        return DONE
+    print(f"{entry['model']['candidate']} is the choice for this device: {entry['choice']['why']}")
+    _print_latency(entry)
+    return DONE
+
+
+def _print_latency(result: dict[str, Any]) -> None:
+    latency, memory = result["latency_ms"], result["peak_memory_mb"]
+    print(f"{result['model']['candidate']} on {latency['machine']}, {latency['runtime']}, {latency['runs']} runs")
+    for name in ("p50", "p90", "p99"):
+        print(f"{name}: {latency[name]:.3f} ms" if latency[name] is not None else f"{name}: not enough runs")
+    if memory is not None:
+        print(f"memory: {memory:.1f} MB")
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise BundleError(f"is not an array of numbers: {error}", str(path)) from error
+    if not isinstance(found, np.ndarray):
+        raise BundleError("is an archive; give one .npy file a sample", str(path))
+    return found
+
+
+def _print(value: Any) -> None:
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def _tell(message: object, code: int) -> int:
+    print(f"edgekd: {message}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python BUNDLE/runtime/python", description="Use this bundle on this device.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, do: Any, about: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=about, description=about)
+        found.add_argument("--json", action="store_true", help="one JSON document on stdout, all else on stderr")
+        found.set_defaults(do=do)
+        return found
+
+    add("verify", _verify, "Check every hash and the golden outputs.")
+    timing = add("bench", _bench, "Time single samples on this machine.")
+    timing.add_argument("--seconds", type=_number(0.1), default=5.0, help="how long to measure (default 5)")
+    running = add("run", _run, "Classify raw samples, one .npy file each.")
+    running.add_argument("files", metavar="FILE.npy", nargs="+", type=Path)
+    last = add("finalize", _finalize, "Build engines where needed, measure, and choose the candidate for this device.")
+    last.add_argument("--pairs", type=_whole(2), default=8, help="rounds of fresh processes (default 8)")
+    last.add_argument("--seconds", type=_number(0.0), default=0.5, help="of each candidate in a round (default 0.5)")
+    last.add_argument("--bench-seconds", type=_number(0.1), default=5.0, help="of the chosen one alone (default 5)")
+    return parser
+
+
+def _number(least: float) -> Any:
+    def number(text: str) -> float:
+        value = float(text)
+        if not least <= value < 1e5:
+            raise ValueError
+        return value
+
+    return number
+
+
+def _whole(least: int) -> Any:
+    def integer(text: str) -> int:
+        value = int(text)
+        if not least <= value < 1000:
+            raise ValueError
+        return value
+
+    return integer

@@ -1,0 +1,30 @@
+import shutil
+
+import pytest
+from make_bundle import contents
+
+from edgekd.bundle import pack
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory):
+    """One packed bundle a CPU backend, read only: tests copy it."""
+    made = {}
+
+    def get(backend):
+        if backend not in made:
+            folder = tmp_path_factory.mktemp(backend)
+            made[backend] = pack(folder / "bundle", contents(folder / "parts", backend)).path
+        return made[backend]
+
+    return get
+
+
+@pytest.fixture
+def bundle(packed, tmp_path):
+    """A bundle of a backend that the test may change."""
+
+    def copy(backend="onnxruntime"):
+        return shutil.copytree(packed(backend), tmp_path / backend)
+
+    return copy
