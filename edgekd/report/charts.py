@@ -1,0 +1,221 @@
+"""Small SVG charts, drawn for a width of about 360 px so that a phone shows their text unshrunk.
+
+Colours come from the page's style sheet by class, which also turns them for dark screens; every text is escaped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+from edgekd.report.wording import count, milliseconds, percent, significant
+
+WIDTH = 360
+# Points of one curve at most; more is not seen at this size.
+CURVE_POINTS = 120
+BINS = 40
+
+
+def accuracy_chain(
+    rows: Sequence[tuple[str, float | None]],
+    *,
+    teacher: float | None,
+    bounds: tuple[float, float] | None,
+    allowed: float | None,
+) -> Markup:
+    """Accuracies in [0, 1] as dots on one cut axis; empty without any.
+
+    ``bounds``: the compiled model's drop below the ``teacher`` in points, drawn on the last row; ``allowed``: the
+    largest drop in points that the budget allows, drawn as a line.
+    """
+    known = [value for _, value in rows if value is not None]
+    if not known:
+        return Markup("")
+    span = [teacher - end / 100 for end in bounds] if bounds and teacher is not None and rows[-1][1] is not None else []
+    floor = teacher - allowed / 100 if allowed is not None and teacher is not None else None
+    everything = [*known, *span, *([floor] if floor is not None else [])]
+    ticks = _ticks(100 * min(everything), 100 * max(everything))
+    low, high = ticks[0] / 100, ticks[-1] / 100
+    left, right, top, pitch = 78, WIDTH - 64, 8, 30
+    bottom = top + pitch * len(rows)
+
+    def x(value: float) -> float:
+        return left + (right - left) * (value - low) / (high - low)
+
+    parts = [_line(x(tick / 100), top, x(tick / 100), bottom, "grid") for tick in ticks]
+    parts += [_text(x(tick / 100), bottom + 15, f"{tick:g}", "tick", "middle") for tick in ticks]
+    parts.append(_text(WIDTH, bottom + 15, "%", "tick", "end"))
+    if floor is not None:
+        parts.append(_line(x(floor), top, x(floor), bottom, "limit"))
+        parts.append(_text(x(floor), bottom + 30, "budget", "tick", _anchor(x(floor))))
+    for index, (label, value) in enumerate(rows):
+        y = top + pitch * (index + 0.5)
+        parts.append(_text(0, y + 4, label, "label", "start"))
+        if value is None:
+            parts.append(_text(WIDTH, y + 4, "not measured", "missing", "end"))
+            continue
+        if span and index == len(rows) - 1:
+            parts.append(_line(x(span[0]), y, x(span[1]), y, "whisker"))
+        parts.append(_dot(x(value), y, 5, "dot"))
+        parts.append(_text(WIDTH, y + 4, percent(value), "value", "end"))
+    height = bottom + (36 if floor is not None else 22)
+    told = ", ".join(f"{label} {percent(value) or 'not measured'}" for label, value in rows)
+    return _svg(WIDTH, height, f"Accuracy: {told}", parts)
+
+
+def histogram(samples_ms: Sequence[float], marks: Sequence[tuple[str, float]]) -> tuple[Markup, str]:
+    """The distribution of latencies with its percentiles marked, and a line about what lies beyond the axis."""
+    values = np.asarray(samples_ms, np.float64)
+    values = values[np.isfinite(values) & (values > 1e-9)]
+    if len(values) < 2:
+        return Markup(""), ""
+    low, most = float(values.min()), float(values.max())
+    high = max([float(np.quantile(values, 0.995)), *(mark for _, mark in marks)])
+    high = min(max(high, low * 1.02), max(most, low * 1.02))
+    if not math.isfinite(high - low):
+        return Markup(""), ""
+    inside = values[values <= high]
+    heights, edges = np.histogram(inside, bins=BINS, range=(low, high))
+    left, right, top, bottom = 2.0, WIDTH - 2.0, 46, 150
+    tallest = max(int(heights.max()), 1)
+
+    def x(value: float) -> float:
+        return left + (right - left) * (value - low) / (high - low)
+
+    bars = []
+    for amount, begin, end in zip(heights, edges[:-1], edges[1:], strict=True):
+        if amount:
+            tall = max(1.0, (bottom - top) * int(amount) / tallest)
+            bars.append(_rect(x(begin) + 0.5, bottom - tall, max(x(end) - x(begin) - 1, 0.6), tall, "bar"))
+    parts = [*bars, _line(left, bottom, right, bottom, "axis")]
+    for row, (name, value) in enumerate(marks):
+        y = 12 + 14 * row
+        anchor = "end" if x(value) > WIDTH * 0.55 else "start"
+        shift = -5 if anchor == "end" else 5
+        parts.append(_line(x(value), y - 9, x(value), bottom, "mark"))
+        parts.append(_text(x(value) + shift, y, f"{name} {milliseconds(value)}", "value", anchor))
+    ends = ((left, low, "start"), (right, high, "end"))
+    parts += [_text(place, bottom + 15, milliseconds(value), "tick", anchor) for place, value, anchor in ends]
+    beyond = len(values) - len(inside)
+    note = f"{count(beyond)} of {count(len(values))} runs are beyond the axis, the slowest took {milliseconds(most)}"
+    told = ", ".join(f"{name} {milliseconds(value)}" for name, value in marks)
+    chart = _svg(WIDTH, bottom + 20, f"Histogram of {count(len(values))} runs; {told}", parts)
+    return chart, note if beyond else ""
+
+
+def ratio_axis(ratios: Sequence[float]) -> tuple[float, float]:
+    """A logarithmic axis, the same for all rows, that holds ``ratios`` and 1."""
+    logs = [math.log(value) for value in [*ratios, 1.0] if value > 0]
+    low, high = min(logs), max(logs)
+    margin = max(0.08 * (high - low), 0.05)
+    return low - margin, high + margin
+
+
+def ratio_bar(ratio: float, bounds: tuple[float, float] | None, axis: tuple[float, float], state: str) -> Markup:
+    """A latency ratio with its interval beside float = 1; ``state`` names the colour class."""
+    wide, y = 170, 11
+
+    def x(value: float) -> float:
+        return 6 + (wide - 12) * (math.log(value) - axis[0]) / (axis[1] - axis[0])
+
+    parts = [_line(x(1), 0, x(1), 22, "one")]
+    if bounds and min(bounds) > 0:
+        parts.append(_line(x(bounds[0]), y, x(bounds[1]), y, f"whisker {state}"))
+    parts.append(_dot(x(ratio), y, 4.5, f"dot {state}"))
+    return _svg(wide, 22, f"{significant(ratio)} of float's latency", parts, css="ratio")
+
+
+def strip(layers: Sequence[bool | None]) -> Markup:
+    """The layers in their order, equally wide: integer, float or not known; equal neighbours are drawn as one."""
+    if not layers:
+        return Markup("")
+    parts, begin, step = [], 0, 600 / len(layers)
+    for index in range(1, len(layers) + 1):
+        if index == len(layers) or layers[index] is not layers[begin]:
+            kind = {True: "integer", False: "float", None: "unsure"}[layers[begin]]
+            gap = 1 if step * (index - begin) > 3 else 0
+            parts.append(_rect(begin * step, 0, step * (index - begin) - gap, 14, kind))
+            begin = index
+    told = f"{sum(one is True for one in layers)} of {len(layers)} layers in integers, in their order"
+    return _svg(600, 14, told, parts, css="strip", stretch=True)
+
+
+def curve(points: Sequence[tuple[float, float]], label: str, share: bool) -> Markup:
+    """One training's values over its epochs, first and last told; ``share`` writes them as per cent."""
+    if not points or not all(math.isfinite(max(column) - min(column)) for column in zip(*points, strict=True)):
+        return Markup("")
+    chosen = sorted({round(i) for i in np.linspace(0, len(points) - 1, min(len(points), CURVE_POINTS))})
+    kept = [points[i] for i in chosen]
+    xs, ys = [one for one, _ in kept], [one for _, one in kept]
+    wide, tall, left, right, top, bottom = 170, 106, 4.0, 166.0, 38, 84
+    width, height = (max(xs) - min(xs)) or 1.0, (max(ys) - min(ys)) or 1.0
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return left + (right - left) * (x - min(xs)) / width, bottom - (bottom - top) * (y - min(ys)) / height
+
+    def write(value: float) -> str:
+        return percent(value, 1) if share else significant(value)
+
+    path = " ".join(f"{_n(a)},{_n(b)}" for a, b in (place(*one) for one in kept))
+    ends = (place(*kept[0]), place(*kept[-1]))
+    parts = [
+        _text(0, 11, label, "label", "start"),
+        _text(0, 27, f"{write(ys[0])} → {write(ys[-1])}", "value", "start"),
+        _line(left, bottom + 4, right, bottom + 4, "axis"),
+        Markup('<polyline class="curve" points="{}"/>').format(path),
+        _dot(*ends[1], 3, "dot"),
+        _text(left, bottom + 18, f"epoch {xs[0]:g}", "tick", "start"),
+        _text(right, bottom + 18, f"{xs[-1]:g}", "tick", "end"),
+    ]
+    return _svg(wide, tall, f"{label}: {write(ys[0])} at first, {write(ys[-1])} at last", parts)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Three to six round numbers whose first and last enclose the range."""
+    wide = max(high - low, 0.2)
+    raw = wide / 3
+    unit = 10.0 ** math.floor(math.log10(raw))
+    step = next(unit * times for times in (1, 2, 5, 10) if unit * times >= raw)
+    first, last = math.floor(low / step - 1e-9), math.ceil(high / step + 1e-9)
+    return [round(step * i, 10) for i in range(first, last + 1)]
+
+
+def _svg(
+    width: float, height: float, told: str, parts: Sequence[Markup], *, css: str = "chart", stretch: bool = False
+) -> Markup:
+    ratio = Markup(' preserveAspectRatio="none"') if stretch else Markup("")
+    return Markup('<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}"{}>{}</svg>').format(
+        css, _n(width), _n(height), told, ratio, Markup("").join(parts)
+    )
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, css: str) -> Markup:
+    places = tuple(_n(value) for value in (x1, y1, x2, y2))
+    return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(css, *places)
+
+
+def _rect(x: float, y: float, width: float, height: float, css: str) -> Markup:
+    places = tuple(_n(value) for value in (x, y, width, height))
+    return Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}"/>').format(css, *places)
+
+
+def _dot(x: float, y: float, radius: float, css: str) -> Markup:
+    return Markup('<circle class="{}" cx="{}" cy="{}" r="{}"/>').format(css, _n(x), _n(y), _n(radius))
+
+
+def _text(x: float, y: float, content: str, css: str, anchor: str) -> Markup:
+    return Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>').format(
+        css, _n(x), _n(y), anchor, content
+    )
+
+
+def _anchor(x: float) -> str:
+    return "start" if x < 40 else "end" if x > WIDTH - 40 else "middle"
+
+
+def _n(value: float) -> str:
+    """A coordinate as short as it may be."""
+    return f"{value:.1f}".removesuffix(".0")

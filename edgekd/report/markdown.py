@@ -1,0 +1,164 @@
+"""The report as Markdown: the same words and tables, without charts."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from edgekd.report import description, tables
+from edgekd.report.evidence import Evidence
+from edgekd.report.figures import key_figures
+from edgekd.report.reading import mapping, text
+from edgekd.report.usage import commands, example
+from edgekd.report.verdicts import verdicts
+
+SIGNS = {"good": "✓", "bad": "✕", "unknown": "!"}
+# Whatever could begin markup inside a line, HTML and links included; CommonMark lets each be escaped.
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&!])")
+
+
+def render_markdown(manifest: Any, measurements: Any, *, identity: str = "") -> str:
+    """A bundle's report as GitHub-flavoured Markdown; the same arguments as `render_html`, values escaped alike."""
+    evidence = Evidence(manifest, measurements)
+    parts = [_head(evidence), _verdicts(evidence), _figures(evidence), _candidates(evidence)]
+    parts += [
+        _section("Proof", _table(tables.proof_table(evidence)), empty="The measurements hold no proof."),
+        _section("Layers", _layers(evidence), empty="Not counted: the compiled model was not opened on the target."),
+        _section("Quantization", _table(description.quantization_table(evidence))),
+        _section("All measurements", _table(tables.entry_table(evidence)) if len(evidence.entries) > 1 else ""),
+        _section("Use it on the device", _usage(evidence)),
+        _section("Inputs and outputs", _table(description.tensor_table(evidence)), _labels(evidence)),
+        _section("Preprocessing", _table(description.preprocess_table(evidence))),
+        _section("Golden outputs", _table(description.golden_table(evidence))),
+        _section("Build machine", _table(description.machine_table(evidence.build)), empty="Not known."),
+        _section("Versions", _table(description.version_table(evidence)), empty="Not known."),
+        _section("Make it again", _again(evidence)),
+        _section("Identity", _identity(evidence, identity)),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def escape(value: str) -> str:
+    """A text as Markdown shows it, whatever it holds."""
+    return _SPECIAL.sub(r"\\\1", value)
+
+
+def _head(evidence: Evidence) -> str:
+    name = text(evidence.manifest.get("name"), 80) or "unnamed"
+    lines = [f"# {escape(name)} for {escape(evidence.target_name)}"]
+    if evidence.measured is None:
+        lines.append(
+            f"> **Not measured on {escape(evidence.target_name)}.** Not measured here, because "
+            f"{escape(evidence.why_not.rstrip('.'))}."
+        )
+    facts = (
+        ("Precision", text(evidence.manifest.get("precision"), 20)),
+        ("Ships", evidence.ships),
+        ("Chosen on the device", evidence.chosen_on_device),
+        ("Runtime", evidence.backend),
+        ("Built", evidence.source(evidence.build).date),
+    )
+    told = " · ".join(f"{name}: {escape(value)}" for name, value in facts if value)
+    return "\n\n".join([*lines, told] if told else lines)
+
+
+def _verdicts(evidence: Evidence) -> str:
+    return "\n".join(
+        f"- {SIGNS[verdict.state]} **{escape(verdict.head)}**: {escape(verdict.detail)}"
+        for verdict in verdicts(evidence)
+    )
+
+
+def _figures(evidence: Evidence) -> str:
+    cells: list[tuple[str, ...]] = []
+    for figure in key_figures(evidence):
+        parts = tuple(f"{name} {value}" for name, value in figure.parts)
+        source = figure.source
+        cells.append((figure.label, figure.shown, "; ".join((*parts, *figure.notes)), source))
+    return _section("Key figures", _table(tables.Table(("Figure", "Value", "About it", "Comes from"), cells)))
+
+
+def _candidates(evidence: Evidence) -> str:
+    found = tables.candidate_rows(evidence)
+    if not found:
+        return ""
+    columns = ("Candidate", "Ships", "Latency / float", "Median", "Validation accuracy", "Size", "Layers")
+    cells: list[tuple[str, ...]] = [
+        (
+            row.name,
+            "ships" if row.chosen else "",
+            row.ratio_words,
+            row.median,
+            row.accuracy_words,
+            row.size,
+            row.kind,
+        )
+        for row in found
+    ]
+    timed = any(row.ratio is not None for row in found)
+    source = evidence.candidates[1].words() if timed else "None was timed on the target."
+    why = evidence.candidates[2]
+    return _section(
+        "Candidates", f"Why: {escape(why)}." if why else "", escape(source), _table(tables.Table(columns, cells))
+    )
+
+
+def _layers(evidence: Evidence) -> str:
+    found = tables.layer_table(evidence)
+    if not found.rows:
+        return ""
+    source = escape(evidence.find("layers")[1].words())
+    return f"{source}\n\n<details><summary>All layers</summary>\n\n{_table(found)}\n\n</details>"
+
+
+def _usage(evidence: Evidence) -> str:
+    lines = "\n".join(f"{command}  # {about}" for command, about in commands(evidence))
+    return "\n\n".join(part for part in (_code("sh", lines), _code("python", example(evidence))) if part)
+
+
+def _labels(evidence: Evidence) -> str:
+    found = description.labels_words(evidence)
+    return f"Labels: {escape(found)}" if found else ""
+
+
+def _again(evidence: Evidence) -> str:
+    fingerprint = text(evidence.manifest.get("data_fingerprint"))
+    told = f"Fingerprint of the data: {escape(fingerprint)}" if fingerprint else ""
+    return "\n\n".join(part for part in (_code("sh", text(evidence.manifest.get("reproduce"), 1000)), told) if part)
+
+
+def _identity(evidence: Evidence, identity: str) -> str:
+    found = text(identity, 64)
+    first = f"A bundle's identity is the SHA-256 of its manifest.json{f': {escape(found)}' if found else '.'}"
+    licences = "; ".join(
+        f"{escape(text(name))} {escape(text(value))}"
+        for name, value in sorted(mapping(evidence.manifest.get("licences")).items())
+    )
+    files = _table(description.file_table(evidence))
+    folded = f"<details><summary>Files and their hashes</summary>\n\n{files}\n\n</details>" if files else ""
+    parts = (first, f"Licences: {licences}" if licences else "", folded)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _section(title: str, *parts: str, empty: str = "") -> str:
+    """A heading and what is there of its parts; nothing where there is none and ``empty`` says nothing."""
+    there = [part for part in parts if part] or ([empty] if empty else [])
+    return "\n\n".join([f"## {title}", *there]) if there else ""
+
+
+def _table(table: tables.Table) -> str:
+    if not table.rows:
+        return ""
+    rule = ["---:" if index in table.numeric else "---" for index in range(len(table.columns))]
+    lines = [table.columns, rule, *([escape(cell) for cell in row] for row in table.rows)]
+    drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{drawn}\n\n{table.left_out} more are in the bundle's JSON files." if table.left_out else drawn
+
+
+def _code(language: str, content: str) -> str:
+    """A fence longer than any run of backticks inside."""
+    if not content:
+        return ""
+    longest = max((len(run) for run in re.findall(r"`+", content)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{content}\n{fence}"

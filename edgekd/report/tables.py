@@ -1,0 +1,156 @@
+"""The tables of a report as plain text cells, the same for HTML and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgekd.report.evidence import Evidence
+from edgekd.report.figures import NOT_ENOUGH
+from edgekd.report.reading import flag, mapping, number, pair, rows, share, text
+from edgekd.report.verdicts import proof_rows
+from edgekd.report.wording import interval, joined, megabytes, milliseconds, percent, significant, size
+
+# A report names so many layers, files or entries at most; the rest is in the JSON files.
+ROWS = 200
+NOT_KNOWN = "not known"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under ``columns``; ``numeric`` columns stand right; ``left_out`` rows are only counted."""
+
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    numeric: frozenset[int] = frozenset()
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class CandidateRow:
+    """One candidate: its cells, and what its drawing needs (``ratio`` None: not timed)."""
+
+    name: str
+    kind: str
+    accuracy: str
+    accurate: bool | None
+    ratio: float | None
+    bounds: tuple[float, float] | None
+    median: str
+    size: str
+    chosen: bool
+
+    @property
+    def state(self) -> str:
+        """Whether it is faster or slower than float, or neither within its interval."""
+        if self.bounds is None:
+            return "even"
+        return "faster" if self.bounds[1] < 1 else "slower" if self.bounds[0] > 1 else "even"
+
+    @property
+    def accuracy_words(self) -> str:
+        """Its validation accuracy, and whether that keeps what the budget allows."""
+        return joined(self.accuracy, {True: "kept", False: "not kept", None: ""}[self.accurate])
+
+    @property
+    def ratio_words(self) -> str:
+        """The latency over float's, with its interval."""
+        if self.ratio is None:
+            return "not timed"
+        held = interval(self.bounds) if self.bounds and self.bounds[0] != self.bounds[1] else ""
+        return f"{significant(self.ratio)} ({held})" if held else significant(self.ratio)
+
+
+def candidate_rows(evidence: Evidence) -> list[CandidateRow]:
+    """The forms that were tried, in the rules' order."""
+    found = []
+    for row in evidence.candidates[0]:
+        ratio, integer = number(row.get("ratio")), flag(row.get("integer"))
+        found.append(
+            CandidateRow(
+                name=text(row.get("name")) or "unnamed",
+                kind=NOT_KNOWN if integer is None else "integer" if integer else "float",
+                accuracy=percent(share(row.get("accuracy"))) or "not measured",
+                accurate=flag(row.get("accurate")),
+                ratio=ratio if ratio is not None and ratio > 0 else None,
+                bounds=pair(row.get("interval")),
+                median=milliseconds(number(row.get("median_ms"))),
+                size=size(number(row.get("size_bytes"))) or NOT_KNOWN,
+                chosen=row.get("chosen") is True,
+            )
+        )
+    return found
+
+
+def proof_table(evidence: Evidence) -> Table:
+    """Each hop against the one before it."""
+    columns = ("Form", "Meant to be", "Largest difference", "Mean difference", "Same decision", "Accuracy", "Result")
+    kinds = {"start": "the start", "equal": "equal", "rounding": "equal but for rounding", "changing": "changed"}
+    cells = []
+    for hop in proof_rows(evidence):
+        kind = text(hop.get("kind"))
+        result = {True: "within tolerance", False: "past its tolerance"}.get(hop.get("ok"), NOT_KNOWN)  # type: ignore[arg-type]
+        if kind == "start" and hop.get("ok") is True:
+            result = "finite"
+        elif kind == "changing" and hop.get("ok") is True:
+            result = "shown only"
+        cells.append(
+            (
+                text(hop.get("hop")) or "unnamed",
+                kinds.get(kind, kind or NOT_KNOWN),
+                joined(significant(number(hop.get("max_abs"))), _part(number(hop.get("max_rel"))), by=" · "),
+                _part(number(hop.get("rms_rel"))),
+                percent(share(hop.get("agreement"))),
+                percent(share(hop.get("accuracy"))),
+                result,
+            )
+        )
+    return Table(columns, cells, frozenset({2, 3, 4, 5}))
+
+
+def _part(value: float | None) -> str:
+    """A relative difference: float32 roundings are far below a hundredth of a per cent."""
+    if value is None:
+        return ""
+    return percent(value) if value >= 1e-4 or value == 0 else significant(value, 2)
+
+
+def layer_states(evidence: Evidence) -> list[bool | None]:
+    """Whether each compute layer of the compiled model runs in integers, in their order."""
+    return [flag(row.get("integer")) for row in rows(evidence.found("layers"))]
+
+
+def layer_table(evidence: Evidence, limit: int = ROWS) -> Table:
+    """The compute layers of the compiled model."""
+    found = rows(evidence.found("layers"))
+    cells = []
+    for row in found[:limit]:
+        integer = flag(row.get("integer"))
+        kind = NOT_KNOWN if integer is None else "integer" if integer else "float"
+        cells.append((text(row.get("name"), 90), text(row.get("op"), 40), kind, text(row.get("precision"), 20)))
+    return Table(("Layer", "Operation", "Runs in", "Precision"), cells, left_out=max(0, len(found) - limit))
+
+
+def entry_table(evidence: Evidence, limit: int = ROWS) -> Table:
+    """Everything that was ever measured of this bundle, the newest first."""
+    columns = ("Date", "By", "Machine", "Runtime", "Target", "Model", "p50", "p90", "p99", "Memory", "Accuracy")
+    cells = []
+    for entry in list(reversed(evidence.entries))[:limit]:
+        source, latency = evidence.source(entry), mapping(entry.get("latency_ms"))
+        timed = number(latency.get("p50")) is not None
+        missing = NOT_ENOUGH if timed else "not measured"
+        here = {True: "yes", False: "no"}.get(entry.get("on_target"), NOT_KNOWN)  # type: ignore[arg-type]
+        cells.append(
+            (
+                source.date or NOT_KNOWN,
+                text(entry.get("source")) or NOT_KNOWN,
+                source.machine or NOT_KNOWN,
+                source.runtime,
+                here,
+                text(mapping(entry.get("model")).get("candidate")) or NOT_KNOWN,
+                *(milliseconds(number(latency.get(name))) or missing for name in ("p50", "p90", "p99")),
+                megabytes(number(entry.get("peak_memory_mb"))) or "not measured",
+                percent(share(mapping(entry.get("accuracy")).get("compiled"))) or "not measured",
+            )
+        )
+    return Table(columns, cells, frozenset({6, 7, 8, 9, 10}), max(0, len(evidence.entries) - limit))
