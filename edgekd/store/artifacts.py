@@ -7,7 +7,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,9 @@ class Store:
         try:
             yield
         finally:
-            Path(lock.lock_file).unlink(missing_ok=True)
+            # A session that leaves its file behind holds nothing: `prune` finds it unlocked.
+            with suppress(OSError):
+                Path(lock.lock_file).unlink(missing_ok=True)
             lock.release()
 
     def ls(self) -> list[prune.Entry]:

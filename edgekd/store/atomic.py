@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -13,10 +15,14 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 
 def write_bytes_atomic(path: Path, data: bytes) -> None:
-    """Write bytes under a temporary name in the same folder, sync, rename, sync the folder."""
+    """Write bytes under a temporary name in the same folder, sync, rename, sync the folder.
+
+    Raises:
+        OSError: with the file's name; until the rename what stood under ``path`` is untouched.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with _named(path), os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
@@ -32,6 +38,17 @@ def sync(path: Path) -> None:
     """Have the disk hold a file's bytes, or a folder's names, before this returns."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with _named(path):
+            os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """write and fsync do not say which file they failed on."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise

@@ -11,7 +11,7 @@ from pathlib import Path
 from edgekd.errors import EdgekdError, StoreFailed
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_CLOSED = (errno.EACCES, errno.EPERM)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EIO)
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def of_a_stage(root: Path) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError):
             inside = Path(str(error.filename or "")).is_relative_to(root)
-            if error.errno in (*_FULL, errno.EROFS) or (error.errno in _CLOSED and inside):
+            if error.errno in (*_FULL, errno.EROFS) or (error.errno in _REFUSED and inside):
                 raise _failed(root, error) from error
         if _free(root) < 64 * 1024:
             raise _failed(root, OSError(errno.ENOSPC, f"no room left ({type(error).__name__}: {error})")) from error
