@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,8 +28,8 @@ def of_the_store(root: Path) -> Iterator[None]:
 def of_a_stage(root: Path) -> Iterator[None]:
     """Around a stage's work: only what the store's file system refuses is the store's.
 
-    A stage may fail to read the user's files for want of permission; and a library that meets a full disk seldom
-    says so (numpy gives an OSError without a number, others errors of their own), hence the look at what is free.
+    A stage may fail to read the user's files for want of permission. A library that meets a full disk may say so
+    only in its text (safetensors, torch), or not at all (numpy), hence the look at what is free.
     """
     try:
         yield
@@ -39,8 +40,9 @@ def of_a_stage(root: Path) -> Iterator[None]:
             inside = Path(str(error.filename or "")).is_relative_to(root)
             if error.errno in (*_FULL, errno.EROFS) or (error.errno in _REFUSED and inside):
                 raise _failed(root, error) from error
-        if _free(root) < 64 * 1024:
-            raise _failed(root, OSError(errno.ENOSPC, f"no room left ({type(error).__name__}: {error})")) from error
+        if os.strerror(errno.ENOSPC) in str(error) or _free(root) < 64 * 1024:
+            told = f"{os.strerror(errno.ENOSPC)} ({type(error).__name__}: {error})"
+            raise _failed(root, OSError(errno.ENOSPC, told)) from error
         raise
 
 
