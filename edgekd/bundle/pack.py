@@ -98,7 +98,7 @@ def pack(out: Path, contents: Contents, *, entry: Mapping[str, Any] | None = Non
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise BadInput("a bundle is packed into an empty folder", where=str(out))
         parts = _Parts(out)
-        candidates = [_candidate(parts, one) for one in contents.candidates]
+        candidates = [_candidate(parts, one, one.name == contents.chosen) for one in contents.candidates]
         golden = _golden(parts, contents.golden)
         _runtime(parts)
         manifest = {
@@ -162,7 +162,7 @@ class _Parts:
         return self.write(name, data.getvalue())
 
 
-def _candidate(parts: _Parts, one: PackedCandidate) -> dict[str, Any]:
+def _candidate(parts: _Parts, one: PackedCandidate, chosen: bool) -> dict[str, Any]:
     folder = f"model/{one.name}"
     onnx = parts.copy(f"{folder}/model.onnx", one.onnx)
     path = onnx if one.path == one.onnx else parts.copy(f"{folder}/model{one.path.suffix}", one.path)
@@ -174,7 +174,7 @@ def _candidate(parts: _Parts, one: PackedCandidate) -> dict[str, Any]:
         "size_bytes": parts.files[path]["size"],
         "inference_precision": one.inference_precision,
     }
-    if one.golden is not None:
+    if one.golden is not None and not chosen:  # the chosen one's are the bundle's own
         row["golden"] = _outputs(parts, f"golden/{one.name}", one.golden)
     return row
 

@@ -11,12 +11,12 @@ from edgekd.cli.console import JsonOption, print_json
 
 
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's folder or .edgekd.zip.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
     seconds: Annotated[float, typer.Option(min=0.5, max=600, help="How long to measure.")] = 5.0,
     json: JsonOption = False,
 ) -> None:
     """Measure latency and memory of a verified bundle in fresh processes; needs no torch."""
-    from edgekd.bundle import bench_bundle
+    from edgekd.pipeline.bench import bench_bundle
 
     result = bench_bundle(bundle, seconds=seconds)
     if json:

@@ -20,7 +20,7 @@ class Format(StrEnum):
 
 
 def report(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's folder or .edgekd.zip.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
     format_: Annotated[Format, typer.Option("--format", help="Terminal table, Markdown or HTML.")] = Format.TERMINAL,
     out: Annotated[Path | None, typer.Option(help="Write to this file in place of stdout.")] = None,
     json: JsonOption = False,

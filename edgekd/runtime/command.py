@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ import numpy as np
 from .bench import bench
 from .bundle_files import BundleError
 from .finalize import finalize
+from .manifest import read_manifest
+from .measurements import append_entry, new_entry
 from .model import Model, NotFinalized
 from .preprocess import PreprocessError
 from .process import WorkerFailed
@@ -32,11 +35,16 @@ def main(root: Path, arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.do(root, options)
+        sys.stdout.flush()
         return code
     except (RuntimeMissing, NotFinalized) as error:
         return _tell(error, MISSING)
     except (BundleError, PreprocessError, SessionError) as error:
         return _tell(error, BAD_BUNDLE)
+    except BrokenPipeError:
+        # The reader of our output has gone (`… | head`); the interpreter must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERNAL
     except OSError as error:
         return _tell(f"{error.filename or root}: {error.strerror or error}", MISSING)
     except KeyboardInterrupt:
@@ -62,6 +70,8 @@ def _verify(root: Path, options: argparse.Namespace) -> int:
 
 def _bench(root: Path, options: argparse.Namespace) -> int:
     result = bench(root, seconds=options.seconds)
+    if options.record:
+        append_entry(root, {**new_entry(read_manifest(root), "bench"), **result})
     if options.json:
         _print(result)
         return DONE
@@ -138,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     add("verify", _verify, "Check every hash and the golden outputs.")
     timing = add("bench", _bench, "Time single samples on this machine.")
     timing.add_argument("--seconds", type=_number(0.1), default=5.0, help="how long to measure (default 5)")
+    timing.add_argument("--record", action="store_true", help="append the figures to measurements.json")
     running = add("run", _run, "Classify raw samples, one .npy file each.")
     running.add_argument("files", metavar="FILE.npy", nargs="+", type=Path)
     last = add("finalize", _finalize, "Build engines where needed, measure, and choose the candidate for this device.")

@@ -5,9 +5,7 @@ Writes device/choice.json, which `Model`, verify and bench then follow, and appe
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,8 @@ from .bundle_files import CHOICE, BundleError, check_file, unlisted, write_json
 from .choosing import Timed, pick
 from .engines import device_folder, ensure_engine
 from .gpu import engine_binding, flavor_of
-from .machine import describe_machine
 from .manifest import identity, is_integer, read_manifest
-from .measurements import append_entry, locked, read_measurements
+from .measurements import append_entry, locked, new_entry, now, read_measurements
 from .process import LOAD_LIMIT_S, WorkerFailed, WorkerProcess
 from .race import Lap, load_arguments, race
 from .selection import Selection, select
@@ -142,7 +139,7 @@ def _write_choice(root: Path, manifest: dict[str, Any], chosen: Selection, why: 
         "sha256": chosen.sha256,
         "engine": chosen.engine,
         "why": why,
-        "date": _now(),
+        "date": now(),
     }
     write_json(root / CHOICE, value)
 
@@ -183,12 +180,7 @@ def _entry(
     lap = laps.get(name)
     against_float = lap is not None and _float32(next(r for r in manifest["candidates"] if r["name"] == baseline))
     return {
-        "source": "finalize",
-        "date": _now(),
-        "machine": describe_machine(),
-        "target": manifest["target"]["name"],
-        "on_target": manifest["target"].get("arch", "host") in ("host", platform.machine()),
-        "not_measured": None,
+        **new_entry(manifest, "finalize"),
         **measured,
         "comparison": _comparison(name, baseline, lap) if lap else None,
         "speedup_over_float": 1 / lap.ratio if lap and against_float else None,
@@ -226,7 +218,3 @@ def _built_row(root: Path, name: str) -> dict[str, Any]:
 def _float32(candidate: dict[str, Any]) -> bool:
     form = candidate.get("form") or {}
     return not is_integer(candidate) and form.get("float_type", "fp32") == "fp32"
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")  # noqa: UP017 (datetime.UTC is newer than 3.10)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from .bundle_files import MEASUREMENTS, BundleError, read_json, write_json
+from .machine import describe_machine
 
 
 def read_measurements(root: Path) -> dict[str, Any]:
@@ -40,6 +43,23 @@ def append_entry(root: Path, entry: dict[str, Any]) -> None:
         value = read_measurements(root)
         value["entries"] = [*value["entries"], entry]
         write_json(root / MEASUREMENTS, value)
+
+
+def new_entry(manifest: dict[str, Any], source: str) -> dict[str, Any]:
+    """The head of an entry made now, here, by ``source``; its architecture tells whether this may be the target."""
+    return {
+        "source": source,
+        "date": now(),
+        "machine": describe_machine(),
+        "target": manifest["target"]["name"],
+        "on_target": manifest["target"].get("arch", "host") in ("host", platform.machine()),
+        "not_measured": None,
+    }
+
+
+def now() -> str:
+    """This moment, UTC in ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")  # noqa: UP017 (datetime.UTC is newer than 3.10)
 
 
 @contextmanager

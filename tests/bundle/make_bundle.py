@@ -87,9 +87,7 @@ def relist(root: Path, name: str) -> None:
 
     edit_manifest(
         root,
-        lambda m: m["files"].__setitem__(
-            name, {"sha256": digest(root / name), "size": (root / name).stat().st_size}
-        ),
+        lambda m: m["files"].__setitem__(name, {"sha256": digest(root / name), "size": (root / name).stat().st_size}),
     )
 
 
