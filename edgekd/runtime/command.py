@@ -119,6 +119,8 @@ def _print_latency(result: dict[str, Any]) -> None:
 def _load(path: Path) -> np.ndarray:
     try:
         found = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise BundleError(f"cannot be read: {error.strerror or error}", str(path)) from error
     except (ValueError, EOFError) as error:
         raise BundleError(f"is not an array of numbers: {error}", str(path)) from error
     if not isinstance(found, np.ndarray):

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-LOAD_LIMIT_S, BLOCK_LIMIT_S = 600.0, 60.0
+LOAD_LIMIT_S, BLOCK_LIMIT_S = 600.0, 300.0
 _START = "import sys, importlib; sys.path.insert(0, sys.argv[1]); importlib.import_module(sys.argv[2]).main()"
 
 

@@ -9,13 +9,21 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.bundle import Contents, Golden, GoldenOutput, PackedCandidate, Tolerance, golden_outputs, make_golden
-from edgekd.bundle import spread_tolerance
+from edgekd.bundle import (
+    Contents,
+    Golden,
+    GoldenOutput,
+    PackedCandidate,
+    Tolerance,
+    golden_outputs,
+    make_golden,
+    spread_tolerance,
+)
 from edgekd.forms import QuantForm
 from edgekd.runtime.sessions import open_session
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "backends"))
-from tiny_networks import Builder  # noqa: E402
+from tiny_networks import Builder
 
 SPEC = {"layout": "hwc", "resize": {"mode": "bilinear", "size": [12, 12]}, "scale": 1 / 64, "mean": [2.0], "std": [1.0]}
 FORMS = {"onnxruntime": "u8", "openvino": "openvino", "tensorrt": "master"}

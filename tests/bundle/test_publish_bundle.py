@@ -163,12 +163,9 @@ def test_a_full_disk_at_the_last_sync_leaves_the_old_bundle(two, tmp_path):
     publish(two[0], place)
     code = FULL.replace("resource.setrlimit", "# ")
     for when in ("1", "20"):
-        done = subprocess.run(
-            ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject=fsync:error=ENOSPC:when={when}"]
-            + [sys.executable, "-c", code, str(two[1]), str(place), "0"],
-            capture_output=True,
-            text=True,
-        )
+        failing = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject=fsync:error=ENOSPC:when={when}"]
+        command = [*failing, sys.executable, "-c", code, str(two[1]), str(place), "0"]
+        done = subprocess.run(command, capture_output=True, text=True)
         if "ptrace" in done.stderr:
             pytest.skip("strace may not trace here")
         assert done.returncode == StoreFailed.exit_code, done.stderr
