@@ -44,7 +44,7 @@ def build(
 
 
 def load(bundle: str | Path) -> Model:
-    """The model of a bundle, ready to run: ``load(path).predict(raw)``.
+    """The model of a bundle, ready to run: ``load(path).predict([raw])[0].label``.
 
     Raises:
         BadBundle, Missing: the bundle does not hold, or its runtime is not here.

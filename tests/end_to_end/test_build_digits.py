@@ -96,8 +96,8 @@ def test_a_loaded_bundle_predicts_raw_samples(built):
     images, labels = load_digits(return_X_y=True)
     model = edgekd.load(built[1] / "digits-onnxruntime-cpu")
     raw = [image.reshape(1, 8, 8).astype(np.uint8) for image in images[:200]]
-    found = [model.predict(one)["label"] for one in raw]
-    assert np.mean([int(a) == b for a, b in zip(found, labels[:200], strict=True)]) > 0.8
+    found = model.predict(raw)
+    assert np.mean([int(one.label) == label for one, label in zip(found, labels[:200], strict=True)]) > 0.8
 
 
 def test_a_repeat_does_no_work_and_gives_the_same_bundle(built):

@@ -84,7 +84,7 @@ def test_spectrograms_with_own_data_teacher_and_student(speech):
     assert bundle.manifest["labels"] == ["low", "middle", "high"]
     sample = np.zeros((1, 13, 37), np.float32)
     sample[0, 9:12] = 1.5
-    assert edgekd.load(bundle.path).predict(sample)["label"] == "high"
+    assert edgekd.load(bundle.path).predict([sample])[0].label == "high"
 
 
 def test_changed_code_of_the_users_is_another_key(speech):
