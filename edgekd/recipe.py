@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from edgekd.errors import BadRecipe
-from edgekd.yaml_source import Lines, load_yaml, nearest, validate
+from edgekd.yaml_source import Places, load_yaml, nearest, validate
 
 BUILT_IN = Path(__file__).parent / "recipes"
 DEFAULT_RECIPE = "digits"
@@ -19,20 +20,21 @@ DATA_SETS = ("digits", "fashion-mnist")
 Positive = Annotated[float, Field(gt=0)]
 Epochs = Annotated[int, Field(ge=0, le=10_000)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Pixels = Annotated[int, Field(ge=1)]
 Precision = Literal["int8", "fp32", "fp16"]
 
 
 class Part(BaseModel):
     """Base of a recipe's parts: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ResizeConfig(Part):
     """How a raw image is resized: ``size`` is [height, width], or the length of the shorter side."""
 
     mode: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
-    size: int | tuple[int, int]
+    size: Pixels | tuple[Pixels, Pixels]
 
 
 class PreprocessConfig(Part):
@@ -40,10 +42,16 @@ class PreprocessConfig(Part):
 
     layout: Literal["hwc", "chw", "none"] = "hwc"
     resize: ResizeConfig | None = None
-    crop: tuple[int, int] | None = None
-    scale: float = 1 / 255
+    crop: tuple[Pixels, Pixels] | None = None
+    scale: Positive = 1 / 255
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    std: tuple[Positive, ...] = (0.229, 0.224, 0.225)
+
+    @model_validator(mode="after")
+    def _same_channels(self) -> PreprocessConfig:
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise ValueError(f"mean has {len(self.mean)} channels, std has {len(self.std)}")
+        return self
 
 
 class DataConfig(Part):
@@ -58,13 +66,22 @@ class DataConfig(Part):
     augment: tuple[Literal["flip", "shift", "cutout"], ...] = ()
     preprocess: PreprocessConfig | None = None
 
+    @field_validator("name")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and value not in DATA_SETS:
+            raise ValueError(f"unknown data set; {nearest(value, list(DATA_SETS))}")
+        return value
+
     @model_validator(mode="after")
     def _one_source(self) -> DataConfig:
         given = [key for key in ("name", "folder", "factory") if getattr(self, key) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of name, folder and factory ({', '.join(given) or 'none'} given)")
-        if self.name is not None and self.name not in DATA_SETS:
-            raise ValueError(f"unknown data set {self.name!r}: {nearest(self.name, list(DATA_SETS))}")
+        if self.args and self.factory is None:
+            raise ValueError("args are a factory's; there is none here")
+        if self.path is not None and self.name != "fashion-mnist":
+            raise ValueError("path is where fashion-mnist lies; an image folder is named by folder")
         return self
 
 
@@ -162,7 +179,7 @@ class Recipe(Part):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "model"
     task: Literal["classification"] = "classification"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: DataConfig
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
@@ -170,7 +187,7 @@ class Recipe(Part):
     distill: DistillConfig = DistillConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     quantize: QuantizeConfig = QuantizeConfig()
-    targets: tuple[str, ...] = ("onnxruntime-cpu",)
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("onnxruntime-cpu",)
     budget: Budget = Budget()
     measure: MeasureConfig = MeasureConfig()
 
@@ -212,11 +229,11 @@ class Recipe(Part):
             source = {"folder": data}
         value: dict[str, Any] = {"data": source}
         if teacher is not None:
-            value["name"] = teacher.split(":")[-1]
+            value["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", teacher.split(":")[-1]).strip("-._") or "model"
             value["teacher"] = {"model": teacher} | ({"weights": weights} if weights else {})
         if student is not None:
             value["student"] = {"model": student}
-        return _finish(value, overrides, source_name="the command line", lines={}, base=Path.cwd())
+        return _finish(value, overrides, source="the command line", places={}, base=Path.cwd())
 
 
 def load_recipe(name: str | None = None, overrides: Sequence[str] = ()) -> Recipe:
@@ -225,16 +242,13 @@ def load_recipe(name: str | None = None, overrides: Sequence[str] = ()) -> Recip
     Paths inside a recipe file are relative to it. Raises:
         BadRecipe: an unknown name, a file that does not validate, or an override that does not.
     """
-    chosen = name or DEFAULT_RECIPE
-    path = BUILT_IN / f"{chosen}.yaml"
-    if not path.is_file():
-        path = Path(chosen)
-        if not path.exists() and path.suffix not in (".yaml", ".yml"):
-            raise BadRecipe(
-                f"unknown recipe {chosen!r}", remedy=f"{nearest(chosen, list_recipes())}; or name a .yaml file"
-            )
-    value, lines = load_yaml(path, BadRecipe)
-    return _finish(value, overrides, source_name=str(path), lines=lines, base=path.parent)
+    chosen = DEFAULT_RECIPE if name is None else name
+    built_in = chosen in list_recipes()
+    path = BUILT_IN / f"{chosen}.yaml" if built_in else Path(chosen)
+    if not path.is_file() and path.suffix not in (".yaml", ".yml"):
+        raise BadRecipe(f"unknown recipe {chosen!r}", remedy=f"{nearest(chosen, list_recipes())}; or name a .yaml file")
+    value, places = load_yaml(path, BadRecipe)
+    return _finish(value, overrides, source=str(path), places=places, base=path.parent)
 
 
 def list_recipes() -> list[str]:
@@ -247,35 +261,43 @@ def recipe_template() -> str:
     return (BUILT_IN / "template.txt").read_text(encoding="utf-8")
 
 
-def _finish(value: dict[str, Any], overrides: Sequence[str], *, source_name: str, lines: Lines, base: Path) -> Recipe:
+def _finish(value: dict[str, Any], overrides: Sequence[str], *, source: str, places: Places, base: Path) -> Recipe:
     _resolve_paths(value, base)
     for override in overrides:
-        _apply(value, override)
-    return validate(Recipe, value, source=source_name, lines=lines, error=BadRecipe)
+        _apply(value, override, places)
+    # Those that came with an override are relative to where the command is run.
+    _resolve_paths(value, Path.cwd())
+    return validate(Recipe, value, source=source, places=places, error=BadRecipe)
 
 
-def _apply(value: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise BadRecipe(f"{override!r} is not KEY=VALUE", where="--set", remedy="for example: --set distill.epochs=5")
+def _apply(value: dict[str, Any], override: str, places: Places) -> None:
+    name, equals, text = override.partition("=")
+    key = tuple(part.strip() for part in name.split("."))
+    *parents, last = key
+    where = f"--set {override}"
+    if not equals or not all(key):
+        raise BadRecipe("this is not KEY=VALUE", where=where, remedy="for example: --set distill.epochs=5")
     try:
         parsed = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise BadRecipe(f"the value of {key} is not YAML: {text!r}", where="--set") from None
-    *parents, last = key.split(".")
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise BadRecipe(f"the value of {'.'.join(key)} is not YAML", where=where, remedy="mend its syntax") from None
     place = value
-    for parent in parents:
-        inner = place.setdefault(parent, {})
-        if not isinstance(inner, dict):
-            raise BadRecipe(
-                f"{parent!r} in {key!r} holds a value, not keys", where="--set", remedy=f"set {parent} itself"
-            )
-        place = inner
+    for depth, parent in enumerate(parents, 1):
+        # A key that stands there without a value holds no keys yet.
+        if place.get(parent) is None:
+            place[parent] = {}
+            places[key[:depth]] = where
+        place = place[parent]
+        if not isinstance(place, dict):
+            raise BadRecipe(f"{parent!r} holds a value, not keys", where=where, remedy=f"set {parent} itself")
     if parents == ["data"] and last in ("name", "folder", "factory"):
         # The three exclude each other: naming one replaces what the recipe named.
         for other in ("name", "folder", "factory"):
             place.pop(other, None)
     place[last] = parsed
+    for old in [at for at in places if at[: len(key)] == key]:
+        del places[old]
+    places[key] = where
 
 
 def _resolve_paths(value: dict[str, Any], base: Path) -> None:
@@ -283,4 +305,21 @@ def _resolve_paths(value: dict[str, Any], base: Path) -> None:
     for part, key in (("data", "folder"), ("data", "path"), ("teacher", "weights"), ("student", "weights")):
         inner = value.get(part)
         if isinstance(inner, dict) and isinstance(inner.get(key), str):
-            inner[key] = str((base / Path(inner[key]).expanduser()).resolve())
+            inner[key] = _absolute(inner[key], base)
+    # Names, unless they are files.
+    quantize, targets = value.get("quantize"), value.get("targets")
+    if isinstance(quantize, dict) and _is_yaml_file(quantize.get("calibration")):
+        quantize["calibration"] = _absolute(quantize["calibration"], base)
+    if isinstance(targets, list):
+        value["targets"] = [_absolute(one, base) if _is_yaml_file(one) else one for one in targets]
+
+
+def _absolute(path: str, base: Path) -> str:
+    try:
+        return str((base / Path(path).expanduser()).resolve())
+    except (RuntimeError, ValueError):  # an unknown user's home, a NUL: told where the path is used
+        return path
+
+
+def _is_yaml_file(name: Any) -> bool:
+    return isinstance(name, str) and name.endswith((".yaml", ".yml"))

@@ -13,13 +13,15 @@ from edgekd.errors import BadRecipe, BadTarget
 from edgekd.yaml_source import load_yaml, nearest, validate
 
 Isa = Literal["host", "avx2", "avx512", "avx512-vnni", "avx-vnni", "amx", "neon", "neon-dot"]
+# Part of a bundle's folder name.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 VNNI = ("avx512-vnni", "avx-vnni", "amx")
 
 
 class Part(BaseModel):
     """Base of a target's parts: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class RuntimeConfig(Part):
@@ -36,8 +38,8 @@ class RuntimeConfig(Part):
 class Target(Part):
     """One place to run: backend, precision, architecture and instruction set."""
 
-    name: str
-    aliases: tuple[str, ...] = ()
+    name: Name
+    aliases: tuple[Name, ...] = ()
     about: str = ""
     backend: Literal["onnxruntime", "openvino", "tensorrt"]
     precision: Literal["int8", "fp32", "fp16"] = "int8"
@@ -103,14 +105,17 @@ def load_calibration(name: str) -> CalibrationPolicy:
     Raises:
         BadRecipe: unknown, or a file that does not validate.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else shipped("calibration") / f"{name}.yaml"
-    if not path.exists():
-        known = [found.stem for found in shipped("calibration").glob("*.yaml")]
-        raise BadRecipe(
-            f"unknown calibration policy {name!r}", where="quantize.calibration", remedy=nearest(name, known)
-        )
-    value, lines = load_yaml(path, BadRecipe)
-    return validate(CalibrationPolicy, value, source=str(path), lines=lines, error=BadRecipe)
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+    else:
+        known = sorted(found.stem for found in shipped("calibration").glob("*.yaml"))
+        if name not in known:
+            raise BadRecipe(
+                f"unknown calibration policy {name!r}", where="quantize.calibration", remedy=nearest(name, known)
+            )
+        path = shipped("calibration") / f"{name}.yaml"
+    value, places = load_yaml(path, BadRecipe)
+    return validate(CalibrationPolicy, value, source=str(path), places=places, error=BadRecipe)
 
 
 def shipped(folder: str) -> Path:
@@ -138,5 +143,5 @@ def host_isa() -> str:
 
 
 def _read(path: Path) -> Target:
-    value, lines = load_yaml(path, BadTarget)
-    return validate(Target, value, source=str(path), lines=lines, error=BadTarget)
+    value, places = load_yaml(path, BadTarget)
+    return validate(Target, value, source=str(path), places=places, error=BadTarget)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,39 +9,49 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from edgekd.errors import BadInput
+from edgekd.yaml_problems import KeyPath, nearest, tell
+
+__all__ = ["Places", "load_yaml", "nearest", "validate"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
-Lines = dict[tuple[str | int, ...], int]
+# Key path -> where it stands, as a message shows it: "recipe.yaml:3", or "--set distill.epochs=x".
+Places = dict[KeyPath, str]
 
 
-def load_yaml(path: Path, error: type[BadInput]) -> tuple[dict[str, Any], Lines]:
-    """The mapping in a YAML file, and the line (from 1) of each of its keys by key path.
+def load_yaml(path: Path, error: type[BadInput]) -> tuple[dict[str, Any], Places]:
+    """The mapping in a YAML file, and where each of its keys stands (file and line, from 1).
 
     Raises:
-        error: unreadable, not YAML, not a mapping, or a key that stands twice.
+        error: unreadable, not YAML, not a mapping, a key that is no text, or one that stands twice.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise error("there is no such file", where=str(path), remedy="check the path") from None
     except (OSError, UnicodeDecodeError) as cause:
-        raise error(f"cannot be read as text: {cause}", where=str(path)) from None
+        raise error(f"cannot be read as text: {cause}", where=str(path), remedy="name a YAML file") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        places: Places = {}
+        if isinstance(node, yaml.MappingNode):
+            _collect(node, (), places, {}, path, error)
         value = yaml.safe_load(text)
     except yaml.YAMLError as cause:
-        mark = getattr(cause, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise error(f"is not YAML: {getattr(cause, 'problem', cause)}", where=where, remedy="mend its syntax") from None
-    if not isinstance(value, dict) or node is None:
+        problem = getattr(cause, "problem", None) or getattr(cause, "reason", None) or cause
+        raise error(f"is not YAML: {problem}", where=_where(path, text, cause), remedy="mend its syntax") from None
+    except (ValueError, OverflowError) as cause:  # a date such as 2024-13-45
+        raise error(f"holds a value that YAML cannot read: {cause}", where=str(path), remedy="quote it") from None
+    except RecursionError:
+        raise error("is nested too deeply", where=str(path), remedy="see: edgekd init") from None
+    if not isinstance(value, dict):
         raise error("holds no mapping of keys to values", where=str(path), remedy="see: edgekd init")
-    lines: Lines = {}
-    _collect(node, (), lines, path, error)
-    return value, lines
+    return value, places
 
 
-def validate(model: type[ModelT], value: dict[str, Any], *, source: str, lines: Lines, error: type[BadInput]) -> ModelT:
-    """``value`` as ``model``; every problem is told with file, line and key path, the first unknown key with its like.
+def validate(
+    model: type[ModelT], value: dict[str, Any], *, source: str, places: Places, error: type[BadInput]
+) -> ModelT:
+    """``value`` as ``model``; every problem is told with its place and key path, unknown keys with the nearest known.
 
     Raises:
         error: one message for all that is wrong.
@@ -50,64 +59,54 @@ def validate(model: type[ModelT], value: dict[str, Any], *, source: str, lines: 
     try:
         return model.model_validate(value)
     except ValidationError as cause:
-        problems = cause.errors(include_url=False)
-        told = [_tell(model, problem, source, lines) for problem in problems]
-        head, remedy = told[0]
-        rest = "".join(f"\n{more}" + (f"\n  {hint}" if hint else "") for more, hint in told[1:])
-        raise error(head + (f"\n  {remedy}" if remedy else "") + rest) from None
+        problems = tell(model, value, cause)
+    first, *rest = [
+        error(problem.what, where=_place(problem.at, places, source), remedy=problem.remedy) for problem in problems
+    ]
+    if rest:
+        raise error("\n".join(one.render() for one in (first, *rest)))
+    raise first
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """A sentence that names the nearest of the known names, or all of them."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
-
-
-def _collect(node: yaml.Node, at: tuple[str | int, ...], lines: Lines, path: Path, error: type[BadInput]) -> None:
+def _collect(
+    node: yaml.Node, at: KeyPath, places: Places, seen: dict[int, bool], path: Path, error: type[BadInput]
+) -> None:
+    # An alias stands for a node that was gone through at its anchor; its value tells whether that has ended.
+    if id(node) in seen:
+        if not seen[id(node)]:
+            where = f"{path}:{node.start_mark.line + 1}"
+            raise error("a value holds itself", where=where, remedy="write it out in place of the alias")
+        return
+    seen[id(node)] = False
     if isinstance(node, yaml.MappingNode):
         for key, child in node.value:
-            place = (*at, str(key.value))
-            if place in lines:
+            where = f"{path}:{key.start_mark.line + 1}"
+            if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                shown = key.value if isinstance(key, yaml.ScalarNode) else "a list or mapping"
+                raise error(f"the key {shown!r} is not text", where=where, remedy="put it in quotes")
+            place = (*at, key.value)
+            if place in places:
                 raise error(
                     f"the key {'.'.join(map(str, place))!r} stands twice",
-                    where=f"{path}:{key.start_mark.line + 1}",
-                    remedy=f"remove one of them (the other is in line {lines[place]})",
+                    where=where,
+                    remedy=f"remove one of them (the other is at {places[place]})",
                 )
-            lines[place] = key.start_mark.line + 1
-            _collect(child, place, lines, path, error)
+            places[place] = where
+            _collect(child, place, places, seen, path, error)
     elif isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
-            lines[(*at, index)] = child.start_mark.line + 1
-            _collect(child, (*at, index), lines, path, error)
+            places[(*at, index)] = f"{path}:{child.start_mark.line + 1}"
+            _collect(child, (*at, index), places, seen, path, error)
+    seen[id(node)] = True
 
 
-def _tell(model: type[BaseModel], problem: Any, source: str, lines: Lines) -> tuple[str, str]:
-    at = tuple(problem["loc"])
-    known_at = next((at[:n] for n in range(len(at), 0, -1) if at[:n] in lines), ())
-    where = f"{source}:{lines[known_at]}" if known_at else source
-    key = ".".join(str(part) for part in at)
-    if problem["type"] == "extra_forbidden":
-        remedy = nearest(str(at[-1]), _known_keys(model, at[:-1]))
-        return f"{where}: unknown key {key!r}", remedy
-    message = problem["msg"].removeprefix("Value error, ")
-    given = problem.get("input")
-    shown = f" (it is {given!r})" if isinstance(given, str | int | float | bool) else ""
-    return f"{where}: {key}: {message}{shown}" if key else f"{where}: {message}", ""
+def _place(at: KeyPath, places: Places, source: str) -> str:
+    """Where the longest known part of a key path stands."""
+    return next((places[at[:n]] for n in range(len(at), 0, -1) if at[:n] in places), source)
 
 
-def _known_keys(model: type[BaseModel], at: tuple[str | int, ...]) -> list[str]:
-    """Keys of the model that sits at a key path, through unions and lists."""
-    current: list[type[BaseModel]] = [model]
-    for part in at:
-        if isinstance(part, int):
-            continue
-        found = [m for m in current if part in m.model_fields]
-        if found:
-            current = [inner for m in found for inner in _models_in(m.model_fields[part].annotation)]
-    return sorted({name for m in current for name in m.model_fields})
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+def _where(path: Path, text: str, cause: yaml.YAMLError) -> str:
+    mark, position = getattr(cause, "problem_mark", None), getattr(cause, "position", None)
+    if mark is not None:
+        return f"{path}:{mark.line + 1}"
+    return f"{path}:{text.count(chr(10), 0, position) + 1}" if isinstance(position, int) else str(path)
