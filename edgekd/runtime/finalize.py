@@ -116,8 +116,10 @@ def _choose(
     root: Path, manifest: dict[str, Any], fit: list[Selection], baseline: str, laps: dict[str, Lap]
 ) -> tuple[str, str]:
     names = [one.candidate["name"] for one in fit]
-    if manifest["precision"] != "int8" and manifest["chosen"] in names:
-        return manifest["chosen"], f"{manifest['precision']} is asked for"
+    # What was asked for; the manifest's own precision is that of the build's choice, which may be float for int8.
+    asked = manifest["target"].get("precision", manifest["precision"])
+    if asked != "int8" and manifest["chosen"] in names:
+        return manifest["chosen"], f"{asked} is asked for"
     timed = []
     for one in fit:
         name = one.candidate["name"]

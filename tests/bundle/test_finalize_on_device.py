@@ -66,6 +66,28 @@ def test_the_recipe_may_prefer_size(bundle):
     assert bench(root, seconds=0.1)["model"]["candidate"] == "int8"
 
 
+@pytest.mark.parametrize(("asked", "kept"), [("fp16", True), ("int8", False)])
+def test_a_float_precision_that_is_asked_for_is_kept_a_chosen_one_is_not(bundle, asked, kept):
+    root = bundle()
+
+    def change(manifest):
+        manifest.update(precision="fp32", chosen="float")
+        manifest["target"]["precision"] = asked
+        manifest["recipe"]["quantize"] = {"prefer": "size"}
+
+    edit_manifest(root, change)
+    # The bundle's own goldens are the chosen candidate's.
+    edit_manifest(root, lambda m: m["golden"].update(outputs=m["candidates"][1]["golden"]))
+    edit_manifest(root, lambda m: m["candidates"][0].update(golden=golden_of("golden/logits.npy")))
+    why = finalize(root, **QUICK)["choice"]["why"]
+    assert choice(root)["candidate"] == ("float" if kept else "int8")
+    assert ("fp16 is asked for" in why) is kept
+
+
+def golden_of(name) -> dict:
+    return {"logits": {"file": name, "tolerance": {"kind": "max_abs", "value": 0.1}}}
+
+
 def spoil(root, name):
     np.save(root / name, np.load(root / name) + 0.5)
     relist(root, name)
