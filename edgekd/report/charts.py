@@ -43,7 +43,7 @@ def accuracy_chain(
     bottom = top + pitch * len(rows)
 
     def x(value: float) -> float:
-        return left + (right - left) * (value - low) / (high - low)
+        return left + (right - left) * ((value - low) / (high - low))
 
     parts = [_line(x(tick / 100), top, x(tick / 100), bottom, "grid") for tick in ticks]
     parts += [_text(x(tick / 100), bottom + 15, f"{tick:g}", "tick", "middle") for tick in ticks]
@@ -83,7 +83,7 @@ def histogram(samples_ms: Sequence[float], marks: Sequence[tuple[str, float]]) -
     tallest = max(int(heights.max()), 1)
 
     def x(value: float) -> float:
-        return left + (right - left) * (value - low) / (high - low)
+        return left + (right - left) * ((value - low) / (high - low))
 
     bars = []
     for amount, begin, end in zip(heights, edges[:-1], edges[1:], strict=True):
@@ -154,7 +154,7 @@ def curve(points: Sequence[tuple[float, float]], label: str, share: bool) -> Mar
     width, height = (max(xs) - min(xs)) or 1.0, (max(ys) - min(ys)) or 1.0
 
     def place(x: float, y: float) -> tuple[float, float]:
-        return left + (right - left) * (x - min(xs)) / width, bottom - (bottom - top) * (y - min(ys)) / height
+        return left + (right - left) * ((x - min(xs)) / width), bottom - (bottom - top) * ((y - min(ys)) / height)
 
     def write(value: float) -> str:
         return percent(value, 1) if share else significant(value)

@@ -1,6 +1,7 @@
 """Which entry of the measurements each figure comes from: the newest that measured it on the target, else the build's.
 
-A figure never travels without its `Source`; what was not taken on the target says so wherever it is shown.
+Latency leads: what stands beside it comes from the same machine and the same model file, so that figures of two
+machines or two models never read as one. No figure travels without its `Source`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from edgekd.report.wording import joined
 
 # The flags that tell how fast integer kernels are; a machine's list has the best of them last.
 INTEGER_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "asimddp", "i8mm")
+# What only the build knows of the accuracy; all else belongs to the model that was measured.
+BUILD_KEYS = ("teacher", "student", "master", "metric", "samples", "parameters")
+
+Entry = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a figure comes from; ``candidate`` is the model that was measured where it is not the one that ships."""
+    """Where a figure comes from; ``candidate`` is the model that was measured, where it could be taken for another."""
 
     machine: str
     runtime: str
@@ -33,55 +38,71 @@ class Source:
 
 
 class Evidence:
-    """A bundle's two JSON files, read with care: nothing in them is trusted to be there."""
+    """A bundle's two JSON files, read with care: nothing in them is trusted to be there.
+
+    ``build``: the build's entry; ``lead``: the newest on the target with a latency, empty where there is none.
+    """
 
     def __init__(self, manifest: Any, measurements: Any) -> None:
         self.manifest = mapping(manifest)
         self.entries = rows(mapping(measurements).get("entries"))
         builds = [entry for entry in self.entries if entry.get("source") == "build"]
-        self.build = (builds or self.entries or [{}])[0]
+        self.build: Entry = (builds or self.entries or [{}])[0]
+        self.on_target = [entry for entry in reversed(self.entries) if entry.get("on_target") is True]
+        timed = (one for one in self.on_target if number(mapping(one.get("latency_ms")).get("p50")) is not None)
+        self.lead: Entry = next(timed, {})
         self.backend = text(self.manifest.get("backend"))
         self.target = mapping(self.manifest.get("target"))
         self.target_name = text(self.target.get("name")) or text(self.build.get("target")) or "the target"
 
     def find(self, *keys: str) -> tuple[Any, Source]:
-        """The value at a path of keys, from the newest entry that has it on the target, else the build's."""
-        for entry in reversed(self.entries):
-            if entry.get("on_target") is True and (value := _at(entry, keys)) is not None:
-                return value, self.source(entry)
-        return _at(self.build, keys), self.source(self.build)
+        """A measured figure at a path of keys, and where it comes from.
 
-    def found(self, *keys: str) -> Any:
-        """The value alone."""
-        return self.find(*keys)[0]
+        From the lead or an entry of the same machine and model; without a lead from the newest on the target, else
+        from the build's, whose source then says that it is not the target.
+        """
+        value, entry = self._find(keys)
+        return value, self.source(entry)
 
-    def source(self, entry: dict[str, Any]) -> Source:
+    def _find(self, keys: tuple[str, ...]) -> tuple[Any, Entry]:
+        if self.lead:
+            pool = [one for one in self.on_target if _kin(one) == _kin(self.lead)]
+        else:
+            pool = [*self.on_target, self.build]
+        return next(
+            ((found, one) for one in pool if (found := _at(one, keys)) is not None), (None, self.lead or self.build)
+        )
+
+    def told(self, *keys: str) -> Any:
+        """What is no figure of a machine (a proof, a check): the newest on the target that has it, else the build's."""
+        return next((found for one in [*self.on_target, self.build] if (found := _at(one, keys)) is not None), None)
+
+    def source(self, entry: Entry) -> Source:
         """Where an entry's figures come from."""
         latency = mapping(entry.get("latency_ms"))
         name = text(latency.get("machine")) or machine_name(entry.get("machine"))
         runtime = text(latency.get("runtime")) or self._runtime(entry)
-        candidate = text(mapping(entry.get("model")).get("candidate"))
-        other = candidate if candidate != self.ships else ""
-        return Source(name, runtime, day(entry.get("date")), entry.get("on_target") is True, other)
+        candidate = candidate_of(entry)
+        named = candidate if self.chosen_on_device or candidate != self.ships else ""
+        return Source(name, runtime, day(entry.get("date")), entry.get("on_target") is True, named)
 
-    def _runtime(self, entry: dict[str, Any]) -> str:
+    def _runtime(self, entry: Entry) -> str:
         """The backend, and its version where the entry is the build's own."""
         version = text(mapping(self.manifest.get("versions")).get(self.backend)) if entry is self.build else ""
         return f"{self.backend} {version}".strip() if version != "absent" else self.backend
 
     @property
     def measured(self) -> Source | None:
-        """The newest measurement on the target that holds a latency, or a compiled accuracy; None without."""
-        for keys in (("latency_ms", "p50"), ("accuracy", "compiled")):
-            value, source = self.find(*keys)
-            if number(value) is not None and source.on_target:
-                return source
-        return None
+        """The lead, or an entry that measured the compiled accuracy on the target; None without either."""
+        if self.lead:
+            return self.source(self.lead)
+        scored = (one for one in self.on_target if number(_at(one, ("accuracy", "compiled"))) is not None)
+        return next((self.source(one) for one in scored), None)
 
     @property
     def why_not(self) -> str:
         """Why there is no figure of the target, as the newest entry tells it."""
-        told = [text(entry.get("not_measured")) for entry in reversed(self.entries)]
+        told = (text(entry.get("not_measured")).rstrip(".") for entry in reversed(self.entries))
         fallback = "no entry of the measurements was taken on it" if self.entries else "there are no measurements"
         return next((why for why in told if why), fallback)
 
@@ -93,61 +114,69 @@ class Evidence:
     @property
     def chosen_on_device(self) -> str:
         """Another candidate than `ships` that finalize chose on the target; empty where it agreed or did not run."""
-        for entry in reversed(self.entries):
-            if entry.get("source") == "finalize" and entry.get("on_target") is True:
-                found = text(mapping(entry.get("model")).get("candidate"))
-                if found:
-                    return found if found != self.ships else ""
-        return ""
+        finals = (candidate_of(one) for one in self.on_target if one.get("source") == "finalize")
+        found = next((name for name in finals if name), "")
+        return found if found != self.ships else ""
+
+    @property
+    def running(self) -> str:
+        """The candidate that the device uses, as far as is known here."""
+        return self.chosen_on_device or self.ships
 
     @property
     def accuracy(self) -> tuple[dict[str, Any], Source]:
-        """The build's accuracies with the compiled model's newer figures laid over; source is the compiled one's."""
-        _, source = self.find("accuracy", "compiled")
+        """The build's accuracies with those of the compiled model in use laid over, whose source it is.
+
+        The metric does not depend on how fast a machine is: any target's will do, but only of the same candidate.
+        """
         base = mapping(self.build.get("accuracy"))
-        for entry in reversed(self.entries):
+        own = {key: value for key, value in base.items() if key in BUILD_KEYS}
+        for entry in self.on_target:
             over = mapping(entry.get("accuracy"))
-            if entry.get("on_target") is True and number(over.get("compiled")) is not None:
-                own = {key: value for key, value in base.items() if key in BUILD_KEYS}
-                return own | {key: value for key, value in over.items() if value is not None}, source
-        return base, source
+            if candidate_of(entry) in ("", self.running) and number(over.get("compiled")) is not None:
+                return own | {key: value for key, value in over.items() if value is not None}, self.source(entry)
+        same = candidate_of(self.build) in ("", self.running)
+        return (base if same else own), self.source(self.build)
 
     @property
     def candidates(self) -> tuple[list[dict[str, Any]], Source, str]:
         """The candidates as the newest choice on the target saw them (else the build's), its source, and why."""
-        for entry in [*reversed([one for one in self.entries if one.get("on_target") is True]), self.build]:
+        packed_why = text(mapping(self.manifest.get("choice")).get("why"), 600)
+        for entry in [*self.on_target, self.build]:
             found = rows(entry.get("candidates"))
             if found:
-                why = text(mapping(entry.get("choice")).get("why"), 600)
-                return found, self.source(entry), why or text(mapping(self.manifest.get("choice")).get("why"), 600)
+                return found, self.source(entry), text(mapping(entry.get("choice")).get("why"), 600) or packed_why
         listed = [
             row | {"chosen": text(row.get("name")) == self.ships, "integer": _integer(row)}
             for row in rows(self.manifest.get("candidates"))
         ]
-        return listed, self.source(self.build), text(mapping(self.manifest.get("choice")).get("why"), 600)
+        return listed, self.source(self.build), packed_why
 
     @property
     def size_bytes(self) -> float | None:
-        """Bytes of the shipped candidate's compiled file."""
+        """Bytes of the file that is loaded of the candidate in use."""
+        found = number(self._find(("size_bytes",))[0])
         for row in rows(self.manifest.get("candidates")):
-            if row.get("name") == self.manifest.get("chosen") and number(row.get("size_bytes")) is not None:
-                return number(row.get("size_bytes"))
-        return number(self.found("size_bytes"))
+            if found is None and text(row.get("name")) == self.running:
+                found = number(row.get("size_bytes"))
+        return found
 
     @property
-    def speedup(self) -> tuple[float | None, tuple[float, float] | None, Source]:
-        """How many times as fast as float, with its interval, from the comparison of process pairs."""
-        compared, source = self.find("comparison")
-        ratio, bounds = number(mapping(compared).get("ratio")), pair(mapping(compared).get("interval"))
-        if ratio is not None and ratio > 0:
-            inverse = pair([1 / bounds[1], 1 / bounds[0]]) if bounds and min(bounds) > 0 else None
-            return number(1 / ratio), inverse, source
-        value, source = self.find("speedup_over_float")
-        return number(value), None, source
+    def speedup(self) -> tuple[float | None, dict[str, Any], Source]:
+        """How many times as fast as float, and the comparison of process pairs behind it, of the same entry."""
+        value, entry = self._find(("speedup_over_float",))
+        return number(value), mapping(entry.get("comparison")), self.source(entry)
+
+    @property
+    def speedup_interval(self) -> tuple[float, float] | None:
+        """The speed-up's interval: that of the latency ratio, turned over."""
+        bounds = pair(self.speedup[1].get("interval"))
+        return pair([1 / bounds[1], 1 / bounds[0]]) if bounds and min(bounds) > 0 else None
 
 
-# What only the build knows of the accuracy; all else belongs to the model that was measured.
-BUILD_KEYS = ("teacher", "student", "master", "metric", "samples", "parameters")
+def candidate_of(entry: Entry) -> str:
+    """The name of the model that an entry measured; empty where it does not tell."""
+    return text(mapping(entry.get("model")).get("candidate"))
 
 
 def machine_name(value: Any) -> str:
@@ -176,6 +205,10 @@ def _at(value: Any, keys: tuple[str, ...]) -> Any:
     for key in keys:
         value = mapping(value).get(key)
     return value
+
+
+def _kin(entry: Entry) -> tuple[Any, Any]:
+    return entry.get("machine"), mapping(entry.get("model")).get("sha256")
 
 
 def _integer(row: dict[str, Any]) -> bool | None:

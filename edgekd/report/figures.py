@@ -22,6 +22,7 @@ from edgekd.report.wording import (
 )
 
 NOT_ENOUGH = "not enough runs"
+SIZE = "Size"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def key_figures(evidence: Evidence) -> list[Figure]:
     found = [make(evidence) for make in makers]
     if evidence.measured is not None:
         return found
-    return [one if one.value else replace(one, source=f"to be measured on {evidence.target_name}") for one in found]
+    waiting = f"to be measured on {evidence.target_name}"
+    return [one if one.value or one.label == SIZE else replace(one, source=waiting) for one in found]
 
 
 def _figure(label: str, value: str, source: Source, notes: tuple[str, ...] = (), **more: Any) -> Figure:
@@ -132,13 +134,14 @@ def _latency(evidence: Evidence) -> Figure:
 
 
 def _speedup(evidence: Evidence) -> Figure:
-    value, bounds, source = evidence.speedup
-    compared = mapping(evidence.found("comparison"))
-    pairs, confidence = number(compared.get("pairs")), number(compared.get("confidence"))
-    if value is not None and not compared:
-        return _figure(
-            "Speed over float", f"{significant(value)}×", source, ("it is the float model",) if value == 1 else ()
-        )
+    value, compared, source = evidence.speedup
+    bounds, confidence, pairs = (
+        evidence.speedup_interval,
+        number(compared.get("confidence")),
+        number(compared.get("pairs")),
+    )
+    if not compared and (value == 1 or (value is None and _is_baseline(evidence))):
+        return _figure("Speed over float", "1×", source, ("it is the float model itself",))
     held = f"{percent(confidence, 0)} interval " if confidence is not None else "interval "
     both = (number(compared.get("median_ms")), number(compared.get("against_median_ms")))
     return _figure(
@@ -149,7 +152,18 @@ def _speedup(evidence: Evidence) -> Figure:
             f"{held}{interval(bounds)}" if bounds else "",
             plural(int(pairs), "pair of fresh processes", "pairs of fresh processes") if pairs is not None else "",
             f"{milliseconds(both[0])} against {milliseconds(both[1])}" if None not in both else "",
-        ),
+        )
+        if value is not None
+        else (),
+    )
+
+
+def _is_baseline(evidence: Evidence) -> bool:
+    """Whether the device chose the float form that the others were timed against."""
+    return bool(evidence.lead) and any(
+        row.get("chosen") is True and row.get("integer") is False and row.get("ratio") == 1
+        for row in evidence.candidates[0]
+        if text(row.get("name")) == evidence.running
     )
 
 
@@ -159,8 +173,8 @@ def _size(evidence: Evidence) -> Figure:
     student, teacher = number(parameters.get("student")), number(parameters.get("teacher"))
     smaller = f"student {count(student)} parameters" if student is not None else ""
     larger = f"teacher {count(teacher)}" if teacher is not None else ""
-    note = f"the file of candidate {evidence.ships}" if evidence.ships else "the shipped file"
-    return Figure("Size", size(found), (joined(smaller, larger),) if student is not None else (), note if found else "")
+    note = f"the file of candidate {evidence.running}" if evidence.running else "the file that is loaded"
+    return Figure(SIZE, size(found), (joined(smaller, larger),) if student is not None else (), note if found else "")
 
 
 def _memory(evidence: Evidence) -> Figure:

@@ -12,7 +12,7 @@ from edgekd.report import charts, description, tables
 from edgekd.report.evidence import Evidence
 from edgekd.report.figures import key_figures
 from edgekd.report.reading import items, mapping, number, pair, rows, share, text
-from edgekd.report.usage import commands, example
+from edgekd.report.usage import EXAMPLE, commands
 from edgekd.report.verdicts import accuracy_words, verdicts
 
 # Bytes of a report at most: it is mailed, and opened on phones.
@@ -75,9 +75,10 @@ def _render(evidence: Evidence, limit: int, identity: str) -> str:
             candidates=[(row, _bar(row, axis)) for row in candidates],
             candidates_source=evidence.candidates[1],
             timed=bool(named),
+            baseline=tables.baseline(evidence),
+            chosen_name=next((row.name for row in candidates if row.chosen), ""),
             why=evidence.candidates[2],
             proof=tables.proof_table(evidence),
-            proof_source=evidence.find("proof")[1],
             layers=tables.layer_table(evidence, limit),
             layer_states=layers,
             layers_source=evidence.find("layers")[1],
@@ -93,7 +94,7 @@ def _render(evidence: Evidence, limit: int, identity: str) -> str:
             classes=len(items(manifest.get("labels"))),
             golden=description.golden_table(evidence),
             commands=commands(evidence),
-            example=example(evidence),
+            example=EXAMPLE,
             reproduce=text(manifest.get("reproduce"), 1000),
             fingerprint=text(manifest.get("data_fingerprint")),
             licences=[(text(name), text(value)) for name, value in sorted(mapping(manifest.get("licences")).items())],
@@ -132,7 +133,7 @@ def _chain(evidence: Evidence) -> Markup:
 
 
 def _histogram(evidence: Evidence) -> tuple[Markup, str]:
-    latency = mapping(evidence.found("latency_ms"))
+    latency = mapping(evidence.find("latency_ms")[0])
     samples = [value / 1e6 for one in items(latency.get("samples_ns")) if (value := number(one)) is not None]
     marks = [(name, value) for name in ("p50", "p90", "p99") if (value := number(latency.get(name))) is not None]
     return charts.histogram(samples, [(name, value) for name, value in marks if value > 0])

@@ -9,7 +9,7 @@ from edgekd.report import description, tables
 from edgekd.report.evidence import Evidence
 from edgekd.report.figures import key_figures
 from edgekd.report.reading import mapping, text
-from edgekd.report.usage import commands, example
+from edgekd.report.usage import EXAMPLE, commands
 from edgekd.report.verdicts import verdicts
 
 SIGNS = {"good": "✓", "bad": "✕", "unknown": "!"}
@@ -23,7 +23,7 @@ def render_markdown(manifest: Any, measurements: Any, *, identity: str = "") -> 
     parts = [_head(evidence), _verdicts(evidence), _figures(evidence), _candidates(evidence)]
     parts += [
         _section("Proof", _table(tables.proof_table(evidence)), empty="The measurements hold no proof."),
-        _section("Layers", _layers(evidence), empty="Not counted: the compiled model was not opened on the target."),
+        _section("Layers", _layers(evidence), empty="Not counted on the target."),
         _section("Quantization", _table(description.quantization_table(evidence))),
         _section("All measurements", _table(tables.entry_table(evidence)) if len(evidence.entries) > 1 else ""),
         _section("Use it on the device", _usage(evidence)),
@@ -49,7 +49,7 @@ def _head(evidence: Evidence) -> str:
     if evidence.measured is None:
         lines.append(
             f"> **Not measured on {escape(evidence.target_name)}.** Not measured here, because "
-            f"{escape(evidence.why_not.rstrip('.'))}."
+            f"{escape(evidence.why_not)}."
         )
     facts = (
         ("Precision", text(evidence.manifest.get("precision"), 20)),
@@ -82,7 +82,15 @@ def _candidates(evidence: Evidence) -> str:
     found = tables.candidate_rows(evidence)
     if not found:
         return ""
-    columns = ("Candidate", "Ships", "Latency / float", "Median", "Validation accuracy", "Size", "Layers")
+    columns = (
+        "Candidate",
+        "Ships",
+        f"Latency / {tables.baseline(evidence)}",
+        "Median",
+        "Validation accuracy",
+        "Size",
+        "Layers",
+    )
     cells: list[tuple[str, ...]] = [
         (
             row.name,
@@ -96,7 +104,7 @@ def _candidates(evidence: Evidence) -> str:
         for row in found
     ]
     timed = any(row.ratio is not None for row in found)
-    source = evidence.candidates[1].words() if timed else "None was timed on the target."
+    source = evidence.candidates[1].words() if timed else "No candidate was timed on the target."
     why = evidence.candidates[2]
     return _section(
         "Candidates", f"Why: {escape(why)}." if why else "", escape(source), _table(tables.Table(columns, cells))
@@ -113,7 +121,7 @@ def _layers(evidence: Evidence) -> str:
 
 def _usage(evidence: Evidence) -> str:
     lines = "\n".join(f"{command}  # {about}" for command, about in commands(evidence))
-    return "\n\n".join(part for part in (_code("sh", lines), _code("python", example(evidence))) if part)
+    return "\n\n".join(part for part in (_code("sh", lines), _code("python", EXAMPLE)) if part)
 
 
 def _labels(evidence: Evidence) -> str:
@@ -150,7 +158,11 @@ def _table(table: tables.Table) -> str:
     if not table.rows:
         return ""
     rule = ["---:" if index in table.numeric else "---" for index in range(len(table.columns))]
-    lines = [table.columns, rule, *([escape(cell) for cell in row] for row in table.rows)]
+    lines = [
+        [escape(column) for column in table.columns],
+        rule,
+        *([escape(cell) for cell in row] for row in table.rows),
+    ]
     drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"{drawn}\n\n{table.left_out} more are in the bundle's JSON files." if table.left_out else drawn
 

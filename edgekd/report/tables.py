@@ -39,6 +39,7 @@ class CandidateRow:
     median: str
     size: str
     chosen: bool
+    fault: str
 
     @property
     def state(self) -> str:
@@ -56,7 +57,7 @@ class CandidateRow:
     def ratio_words(self) -> str:
         """The latency over float's, with its interval."""
         if self.ratio is None:
-            return "not timed"
+            return f"out: {self.fault}" if self.fault else "not timed"
         held = interval(self.bounds) if self.bounds and self.bounds[0] != self.bounds[1] else ""
         return f"{significant(self.ratio)} ({held})" if held else significant(self.ratio)
 
@@ -77,9 +78,16 @@ def candidate_rows(evidence: Evidence) -> list[CandidateRow]:
                 median=milliseconds(number(row.get("median_ms"))),
                 size=size(number(row.get("size_bytes"))) or NOT_KNOWN,
                 chosen=row.get("chosen") is True,
+                fault=text(row.get("fault")),
             )
         )
     return found
+
+
+def baseline(evidence: Evidence) -> str:
+    """The name of the candidate that the others were timed against; a device may have had to do without float."""
+    found = (text(row.get("name")) for row in evidence.candidates[0] if row.get("interval") == [1.0, 1.0])
+    return next((name for name in found if name), "float")
 
 
 def proof_table(evidence: Evidence) -> Table:
@@ -117,12 +125,12 @@ def _part(value: float | None) -> str:
 
 def layer_states(evidence: Evidence) -> list[bool | None]:
     """Whether each compute layer of the compiled model runs in integers, in their order."""
-    return [flag(row.get("integer")) for row in rows(evidence.found("layers"))]
+    return [flag(row.get("integer")) for row in rows(evidence.find("layers")[0])]
 
 
 def layer_table(evidence: Evidence, limit: int = ROWS) -> Table:
     """The compute layers of the compiled model."""
-    found = rows(evidence.found("layers"))
+    found = rows(evidence.find("layers")[0])
     cells = []
     for row in found[:limit]:
         integer = flag(row.get("integer"))
@@ -133,7 +141,20 @@ def layer_table(evidence: Evidence, limit: int = ROWS) -> Table:
 
 def entry_table(evidence: Evidence, limit: int = ROWS) -> Table:
     """Everything that was ever measured of this bundle, the newest first."""
-    columns = ("Date", "By", "Machine", "Runtime", "Target", "Model", "p50", "p90", "p99", "Memory", "Accuracy")
+    columns = (
+        "Date",
+        "By",
+        "Machine",
+        "Runtime",
+        "Target",
+        "Model",
+        "p50",
+        "p90",
+        "p99",
+        "× float",
+        "Memory",
+        "Accuracy",
+    )
     cells = []
     for entry in list(reversed(evidence.entries))[:limit]:
         source, latency = evidence.source(entry), mapping(entry.get("latency_ms"))
@@ -149,8 +170,9 @@ def entry_table(evidence: Evidence, limit: int = ROWS) -> Table:
                 here,
                 text(mapping(entry.get("model")).get("candidate")) or NOT_KNOWN,
                 *(milliseconds(number(latency.get(name))) or missing for name in ("p50", "p90", "p99")),
+                significant(number(entry.get("speedup_over_float"))) or "not measured",
                 megabytes(number(entry.get("peak_memory_mb"))) or "not measured",
                 percent(share(mapping(entry.get("accuracy")).get("compiled"))) or "not measured",
             )
         )
-    return Table(columns, cells, frozenset({6, 7, 8, 9, 10}), max(0, len(evidence.entries) - limit))
+    return Table(columns, cells, frozenset({6, 7, 8, 9, 10, 11}), max(0, len(evidence.entries) - limit))

@@ -31,16 +31,12 @@ def _measured(evidence: Evidence) -> Verdict:
     source = evidence.measured
     if source is None:
         return Verdict(
-            "unknown", f"Not measured on {evidence.target_name}", f"Not measured here, because {_why(evidence)}"
+            "unknown", f"Not measured on {evidence.target_name}", f"Not measured here, because {evidence.why_not}"
         )
     detail = joined(source.machine or "an unknown machine", source.runtime, source.date)
     chosen = evidence.chosen_on_device
     more = f". finalize chose {chosen} there in place of {evidence.ships or 'the first choice'}" if chosen else ""
     return Verdict("good", f"Measured on {evidence.target_name}", detail + more)
-
-
-def _why(evidence: Evidence) -> str:
-    return evidence.why_not.rstrip(".")
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ def _budget(evidence: Evidence) -> Verdict:
 
 
 def _recorded_budget(evidence: Evidence) -> Verdict:
-    recorded = mapping(evidence.found("budget"))
+    recorded = mapping(evidence.told("budget"))
     missed = [text(one) for one in items(recorded.get("missed")) if text(one)]
     if missed or recorded.get("met") is False:
         return Verdict("bad", "Budget missed", "; ".join(missed) or "the build says so, without a figure")
@@ -109,7 +105,7 @@ def _recorded_budget(evidence: Evidence) -> Verdict:
 
 def proof_rows(evidence: Evidence) -> list[dict[str, Any]]:
     """The proof's hops, the newest on the target or the build's."""
-    return rows(evidence.found("proof"))
+    return rows(evidence.told("proof"))
 
 
 def _proof(evidence: Evidence) -> Verdict:
@@ -128,13 +124,17 @@ def _proof(evidence: Evidence) -> Verdict:
     last = text(hops[-1].get("hop")) or "the last form"
     if last == "compiled":
         return Verdict("good", "Proven", told.format("the compiled model"))
-    detail = told.format(f"the {last} graph") + "; the compiled model itself was not compared"
-    return Verdict("unknown", f"Proven up to the {last} graph", detail)
+    told = told.format(f"the {last} graph")
+    if evidence.lead and text(evidence.told("checks", "golden")) == "ok":
+        return Verdict("good", "Proven", f"{told}; on the device the compiled model gives its golden outputs")
+    return Verdict("unknown", f"Proven up to the {last} graph", f"{told}; the compiled model itself was not compared")
 
 
 def _builder(evidence: Evidence) -> Verdict | None:
     """Whether TensorRT takes the graph; only its own builder can tell."""
-    state = text(mapping(evidence.found("checks")).get("tensorrt_builder"))
+    state = text(evidence.told("checks", "tensorrt_builder"))
+    if evidence.backend == "tensorrt" and evidence.lead:
+        return Verdict("good", "TensorRT builds it", "the engine was built and run on the device")
     if state == "ok":
         return Verdict("good", "TensorRT builds it", "its parser and builder took the lowered graph")
     if state:
@@ -146,7 +146,8 @@ def _builder(evidence: Evidence) -> Verdict | None:
 
 def _speed(evidence: Evidence) -> Verdict | None:
     """A model slower than its float form says so at the top."""
-    speedup, bounds, source = evidence.speedup
+    speedup, _, source = evidence.speedup
+    bounds = evidence.speedup_interval
     if speedup is None or not source.on_target or bounds is None:
         return None
     _, _, why = evidence.candidates
