@@ -4,9 +4,9 @@ from edgekd.measure.accuracy import measure_accuracy
 from edgekd.measure.choose import Candidate, Choice, choose
 from edgekd.measure.compare import Comparison, Pair, compare, compare_all, conclude, measure_pairs
 from edgekd.measure.latency import Latency, measure_latency
-from edgekd.measure.machine import describe_machine, machine_key, machine_name, usable_cpus
 from edgekd.measure.memory import peak_memory
 from edgekd.measure.spec import ModelSpec
+from edgekd.runtime.machine import describe_machine, machine_key, machine_name, usable_cpus
 
 __all__ = [
     "Candidate",

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.measure.machine import machine_name
 from edgekd.measure.process import start
 from edgekd.measure.spec import ModelSpec
-from edgekd.measure.statistics import percentile
+from edgekd.runtime.machine import machine_name
+from edgekd.runtime.percentile import percentile
 
 WARM_CAP_S = 10.0
 BLOCK_MS = 100.0

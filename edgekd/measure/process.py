@@ -16,10 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-import edgekd
 from edgekd.errors import Missing, WorkerFailed
-from edgekd.measure.machine import usable_cpus
 from edgekd.measure.spec import ModelSpec
+from edgekd.runtime.machine import usable_cpus
 
 # Seconds: to import numpy and say ready; to load a model and run it once; on top of a block's own time.
 START_LIMIT, LOAD_LIMIT, BLOCK_LIMIT = 60.0, 300.0, 30.0
@@ -203,7 +202,7 @@ def _environment(padding: int) -> dict[str, str]:
     environment = dict(os.environ, EDGEKD_PADDING="x" * padding)
     # Numpy's own threads only cost memory here.
     environment.setdefault("OPENBLAS_NUM_THREADS", "1")
-    root = str(Path(edgekd.__file__).parent.parent)
+    root = str(Path(__file__).parents[2])
     if root not in [*site.getsitepackages(), site.getusersitepackages()]:  # a checkout
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
     return environment

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgekd.errors import ProofFailed
-from edgekd.measure.machine import usable_cpus
+from edgekd.runtime.machine import usable_cpus
 
 Run = Callable[[np.ndarray], np.ndarray]
 Inside = Callable[[np.ndarray], dict[str, np.ndarray]]

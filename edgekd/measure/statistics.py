@@ -1,4 +1,4 @@
-"""The statistics of latency: percentiles with enough samples, trimmed intervals over pairs, paired accuracy."""
+"""The statistics of comparisons: trimmed intervals over pairs, paired accuracy."""
 
 from __future__ import annotations
 
@@ -6,31 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-
-
-def percentile(samples: np.ndarray, share: float, confidence: float = 0.99) -> float | None:
-    """An upper estimate of a latency percentile that holds with ``confidence``; None when there are too few samples.
-
-    MLPerf's early stopping (mlcommons/inference_policies, "Early stopping criterion"): the largest number t of samples
-    that may be discarded so that, were more than 1 - ``share`` of all queries above it, seeing so few would have had a
-    probability below 1 - ``confidence``. p90 needs 64 samples (one discarded), p99 662.
-    """
-    from scipy.stats import binom
-
-    count = len(samples)
-    # One sample must at least be discarded: the largest alone says nothing about a percentile.
-    most = -1
-    low, high = 0, count
-    while low <= high:
-        middle = (low + high) // 2
-        if binom.cdf(middle, count, 1 - share) <= 1 - confidence:
-            most, low = middle, middle + 1
-        else:
-            high = middle - 1
-    if most < 1:
-        return None
-    ordered = np.sort(samples)
-    return float(ordered[count - 1 - most])
 
 
 def trimmed_interval(values: Sequence[float], *, error: float, trim: float = 0.1) -> tuple[float, float, float]:

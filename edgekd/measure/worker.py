@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,9 @@ import numpy as np
 
 from edgekd.measure.spec import ModelSpec, Tolerance, load_arrays
 from edgekd.runtime.sessions import Session, open_session
+from edgekd.runtime.timing import timed, warm_up
 
 _PR_SET_PDEATHSIG = 1
-# Warm-up: the medians of this many windows in a row lie within STEADY of each other.
-WINDOWS, WINDOW_MS, STEADY = 4, 25.0, 1.03
 
 
 class WrongOutputs(ValueError):
@@ -39,6 +39,7 @@ class Worker:
     def __init__(self) -> None:
         self.feeds: dict[str, np.ndarray] = {}
         self.session: Session
+        self.run: Callable[[], Any]
 
     def load(self, spec: dict[str, Any]) -> dict[str, Any]:
         """Open the model, run it once and check its golden outputs: what was opened, load and first-run time."""
@@ -54,6 +55,7 @@ class Worker:
         first = clock()
         if model.golden is not None:
             check_outputs(outputs, load_arrays(model.golden), model.tolerance)
+        self.run = partial(self.session.run, self.feeds)
         # A collection in the middle of a run would be timed as the model's.
         gc.collect()
         gc.freeze()
@@ -69,25 +71,15 @@ class Worker:
 
     def warm(self, cap_s: float) -> dict[str, Any]:
         """Run until the speed is steady or ``cap_s`` seconds are over."""
-        start, medians, runs = time.perf_counter(), [], 0
-        while True:
-            window = timed(self.session.run, self.feeds, ms=WINDOW_MS, min_runs=3)
-            runs += len(window)
-            medians.append(float(np.median(window)))
-            last = medians[-WINDOWS:]
-            steady = len(last) == WINDOWS and max(last) <= STEADY * min(last)
-            seconds = time.perf_counter() - start
-            if steady or seconds >= cap_s:
-                return {"runs": runs, "seconds": seconds, "steady": steady, "run_ns": min(last)}
+        return warm_up(self.run, cap_s)._asdict()
 
     def block(
         self, ms: float, min_runs: int = 1, max_runs: int = 100_000, lead_ms: float = 2.0
     ) -> dict[str, list[int]]:
         """Run for ``ms`` after an untimed lead-in (a stopped process comes back with cold caches)."""
-        run, feeds = self.session.run, self.feeds
         if lead_ms > 0:
-            timed(run, feeds, ms=lead_ms)
-        return {"ns": timed(run, feeds, ms=ms, min_runs=min_runs, max_runs=max_runs)}
+            timed(self.run, ms=lead_ms)
+        return {"ns": timed(self.run, ms=ms, min_runs=min_runs, max_runs=max_runs)}
 
     def bare(self, spec: dict[str, Any]) -> dict[str, Any]:
         """Read the feeds and no model: what memory is compared with."""
@@ -102,28 +94,6 @@ class Worker:
         status = Path("/proc/self/status").read_text()
         rows = dict(line.split(":", 1) for line in status.splitlines())
         return {"resident": 1024 * int(rows["VmRSS"].split()[0]), "peak": 1024 * int(rows["VmHWM"].split()[0])}
-
-
-def timed(
-    run: Callable[[dict[str, np.ndarray]], Any],
-    feeds: dict[str, np.ndarray],
-    *,
-    ms: float,
-    min_runs: int = 1,
-    max_runs: int = 100_000,
-) -> list[int]:
-    """Nanoseconds of each run of a block of ``ms`` milliseconds, at least ``min_runs`` and at most ``max_runs``."""
-    clock = time.perf_counter_ns
-    samples: list[int] = []
-    append = samples.append
-    end = clock() + int(ms * 1e6)
-    while True:
-        start = clock()
-        run(feeds)
-        stop = clock()
-        append(stop - start)
-        if (stop >= end and len(samples) >= min_runs) or len(samples) >= max_runs:
-            return samples
 
 
 def check_outputs(outputs: dict[str, np.ndarray], golden: dict[str, np.ndarray], tolerance: Tolerance) -> None:

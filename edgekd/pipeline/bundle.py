@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-import edgekd
 from edgekd.backends import get_backend
 from edgekd.bundle import (
     Contents,
@@ -199,7 +198,7 @@ def _portable(recipe: dict[str, Any]) -> dict[str, Any]:
 
 def _code_digest(package: str) -> str:
     whole = hashlib.sha256()
-    for path in sorted((Path(edgekd.__file__).parent / package).rglob("*")):
+    for path in sorted((Path(__file__).parents[1] / package).rglob("*")):
         if path.is_file() and path.suffix != ".pyc":
             whole.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return whole.hexdigest()

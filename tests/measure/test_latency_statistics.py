@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_ind
 
-from edgekd.measure.statistics import paired_drop_interval, percentile, trimmed_interval
+from edgekd.measure.statistics import paired_drop_interval, trimmed_interval
+from edgekd.runtime.percentile import percentile
 
 
 @pytest.mark.parametrize(("share", "runs"), [(0.90, 64), (0.99, 662), (0.95, 130)])

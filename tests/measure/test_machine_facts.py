@@ -10,7 +10,7 @@ import pytest
 
 from edgekd.measure import describe_machine, machine_key, machine_name, usable_cpus
 from edgekd.measure import machine as module
-from edgekd.measure.machine import cpu_quota
+from edgekd.runtime.machine import cpu_quota
 
 
 def tree(folder: Path, cgroup: str, files: dict[str, str]) -> dict[str, Path]:

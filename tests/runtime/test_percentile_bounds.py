@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from edgekd.measure import statistics
 from edgekd.runtime.percentile import binomial_quantile, median_interval, percentile
 
 
@@ -14,18 +13,6 @@ def test_the_quantile_is_scipys(count, chance, bound):
     if t >= 0:
         assert binom.cdf(t, count, chance) <= bound * (1 + 1e-9)
     assert binom.cdf(t + 1, count, chance) > bound * (1 - 1e-9)
-
-
-@pytest.mark.parametrize(("share", "enough"), [(0.90, 64), (0.99, 662)])
-def test_percentiles_need_as_many_samples_as_mlperf_says(share, enough):
-    samples = np.random.default_rng(0).permutation(enough)
-    assert percentile(samples[:-1], share) is None
-    assert percentile(samples, share) == enough - 2  # one sample is discarded
-
-
-@given(st.lists(st.floats(0.1, 10), min_size=0, max_size=900), st.sampled_from([0.9, 0.99]))
-def test_it_is_the_very_bound_of_the_measuring_package(samples, share):
-    assert percentile(samples, share) == statistics.percentile(np.array(samples), share)
 
 
 def test_large_counts_stay_finite():
