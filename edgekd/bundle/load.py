@@ -51,12 +51,13 @@ class Bundle:
         }
 
 
-def load_bundle(path: Path) -> Bundle:
+def load_bundle(path: Path | str) -> Bundle:
     """Read a bundle's manifest and measurements; `verify_bundle` checks the files.
 
     Raises:
         BadBundle: there is no bundle, or its two JSON files do not hold.
     """
+    path = Path(path)
     with bundle_errors(path):
         return Bundle(path, read_manifest(path), read_measurements(path), identity(path))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgekd.errors import BadModel
 from edgekd.recipe import ModelConfig, Recipe
 from edgekd.user_code import make_folder_importable
 
@@ -74,8 +75,15 @@ class Context:
         if weights is not None:
             load_weights(module, weights)
         module.eval()
-        with torch.inference_mode():
-            outputs = module(torch.zeros(2, *source.input_shape))
+        try:
+            with torch.inference_mode():
+                outputs = module(torch.zeros(2, *source.input_shape))
+        except Exception as error:
+            raise BadModel(
+                f"it does not take the data's samples of shape {source.input_shape}: {error}",
+                where=config.model,
+                remedy="give a model for this shape (channels first), or change data.preprocess",
+            ) from error
         check_classes(int(outputs.shape[-1]), source.classes, where=config.model)
         return module
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -27,6 +28,10 @@ def make(bad="nan", samples=80):
     return {"train": TensorDataset(x, y), "test": TensorDataset(x[:20], y[:20]), "classes": ["a", "b"]}
 
 
+def seven():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 7))
+
+
 def fails():
     raise RuntimeError("the disk of my own is away")
 """
@@ -44,6 +49,7 @@ class Payload:
 def recipe(tmp_path, monkeypatch):
     """Writes a recipe file in an own folder: ``recipe(data={...}, ...)`` is its path."""
     (tmp_path / "bad_data_of_mine.py").write_text(NAN)
+    monkeypatch.delitem(sys.modules, "bad_data_of_mine", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -129,7 +135,7 @@ def test_divergence_says_at_which_step_and_keeps_the_checkpoint(run_cli, tmp_pat
     ("part", "told"),
     [
         ({"teacher": {"model": "torchvision:resnet19"}}, "resnet18"),
-        ({"student": {"model": "edgekd:resnet-sx"}}, "resnet-xs"),
+        ({"student": {"model": "edgekd:mobilenet-sx"}}, "mobilenet-xs"),
         ({"student": {"model": "no_such_module:net"}}, "no module"),
         ({"teacher": {"weights": "missing.safetensors"}}, "teacher.weights"),
     ],
@@ -158,10 +164,15 @@ def test_a_pickle_is_refused_and_nothing_is_executed(run_cli, tmp_path, recipe):
 
 
 def test_a_student_of_other_classes(run_cli, tmp_path, recipe):
-    student = {"model": "torchvision:mobilenet_v3_small", "args": {"num_classes": 7}}
-    teacher = {"model": "edgekd:resnet-s", "epochs": 1}
-    err = refused(run_cli, tmp_path, recipe(student=student, teacher=teacher, data={"name": "digits"}))
-    assert "7 outputs" in err or "channels" in err
+    err = refused(run_cli, tmp_path, recipe(student={"model": "bad_data_of_mine:seven"}))
+    assert "7 outputs, the data has 10 classes" in err
+    assert "epoch 1" not in err
+
+
+def test_a_model_that_does_not_take_the_samples(run_cli, tmp_path, recipe):
+    err = refused(run_cli, tmp_path, recipe(teacher={"model": "torchvision:mobilenet_v3_small"}))
+    assert "(1, 8, 8)" in err
+    assert "channels" in err
 
 
 def test_unknown_target(run_cli, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from edgekd.bundle import load_bundle
@@ -50,7 +52,7 @@ def net(classes, width=16):
     return Net(classes, width)
 '''
 QUICK = {
-    "distill": {"epochs": 3},
+    "distill": {"epochs": 5},
     "quantize": {"prefer": "size"},
     "measure": {"pairs": 4, "seconds": 0.1},
 }
@@ -59,6 +61,7 @@ QUICK = {
 @pytest.fixture
 def speech(tmp_path, monkeypatch):
     (tmp_path / "speech_of_mine.py").write_text(SPEECH)
+    monkeypatch.delitem(sys.modules, "speech_of_mine", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
@@ -70,7 +73,7 @@ def test_spectrograms_with_own_data_teacher_and_student(speech):
     recipe = Recipe.model_validate(
         {
             "name": "speech",
-            "data": {"factory": "speech_of_mine:make", "args": {"samples": 320}},
+            "data": {"factory": "speech_of_mine:make", "args": {"samples": 320}, "batch_size": 16},
             "teacher": {"model": "speech_of_mine:net", "args": {"width": 32}, "epochs": 4},
             "student": {"model": "speech_of_mine:net"},
             **QUICK,
