@@ -33,6 +33,9 @@ def build(
     Raises:
         EdgekdError: whatever is wrong (`edgekd.errors`); a missed budget is told in the result, not raised.
     """
+    from edgekd.installation import require_build
+
+    require_build()
     from edgekd.pipeline import build as run
     from edgekd.recipe import Recipe, load_recipe
 

@@ -12,12 +12,15 @@ import typer
 
 from edgekd.cli import bench, build, cache, doctor, init, report, targets, verify
 from edgekd.cli.console import guard
+from edgekd.errors import ExitCode
 
 app = typer.Typer(
     name="edgekd",
     help="From a trained PyTorch teacher to a small, fast, proven model for an edge device.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Plain help: rich's costs a third of a second.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -55,4 +58,8 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     with guard(debug=debug):
-        app(args=arguments, prog_name="edgekd")
+        # Not typer's own endings: they would take Ctrl-C and a closed pipe from the guard.
+        code = app(args=arguments, prog_name="edgekd", standalone_mode=False)
+        if code == ExitCode.INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code or 0)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edgekd.cli.console import JsonOption, print_json, progress_for_terminal
-from edgekd.errors import ExitCode
+from edgekd.errors import BadInput, ExitCode
 
 
 def build(
@@ -39,6 +39,9 @@ def build(
     json: JsonOption = False,
 ) -> None:
     """Distill, quantize, compile, measure and pack: one bundle for each target."""
+    from edgekd.installation import require_build
+
+    require_build()
     from edgekd.pipeline import build as run
     from edgekd.recipe import Recipe, load_recipe
 
@@ -46,9 +49,10 @@ def build(
     flags = {"--teacher": teacher, "--weights": weights, "--data": data, "--student": student}
     given = {name: str(value) for name, value in flags.items() if value is not None}
     if given and recipe is not None:
-        raise typer.BadParameter(
-            "--teacher, --weights, --data and --student stand for a recipe; give one or the other "
-            "(--set changes a value of a recipe)"
+        raise BadInput(
+            "these options stand for a recipe, and a recipe is named",
+            where=", ".join(given),
+            remedy="give one or the other; --set changes a value of a recipe",
         )
     if given:
         chosen = Recipe.from_flags(

@@ -18,24 +18,44 @@ from edgekd.errors import EdgekdError, ExitCode
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine output on stdout; everything else goes to stderr.")]
 
 
+# A wrong command line: click's class, or that of the click which newer typers carry inside.
+ClickException = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
 @contextmanager
 def guard(*, debug: bool) -> Iterator[None]:
     """Turn exceptions into exit codes: no traceback for the user's errors, ``--debug`` shows it."""
     try:
-        yield
+        try:
+            yield
+        finally:
+            _flush()
     except EdgekdError as error:
         _tell(error.render(), debug)
         sys.exit(int(error.exit_code))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _tell("interrupted; the same command resumes where it stopped", debug)
         sys.exit(int(ExitCode.INTERRUPTED))
     except BrokenPipeError:
-        # The reader of our output has gone (`edgekd … | head`); the interpreter must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has gone: `edgekd … | head`.
         sys.exit(int(ExitCode.INTERNAL))
     except Exception as error:
+        if isinstance(error, ClickException):
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(int(ExitCode.BAD_INPUT))
         _tell(f"internal error: {type(error).__name__}: {error}\n  run again with --debug to see where", debug)
         sys.exit(int(ExitCode.INTERNAL))
+
+
+def _flush() -> None:
+    """Write what stdout still holds while a failure can be told: at the interpreter's end it could not."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _tell(message: str, debug: bool) -> None:
@@ -108,7 +128,7 @@ class BarProgress(PlainProgress):
 
     def log(self, text: str) -> None:
         """One line above the bar."""
-        self._bar.console.print(text, markup=False, highlight=False)
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

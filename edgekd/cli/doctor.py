@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import metadata
+import typer
 
 from edgekd.cli.console import JsonOption, print_json
-
-# Package -> what it is for; the install line of each comes from the extra.
-BUILD_PACKAGES = ("torch", "torchvision", "torchao", "lightning-fabric", "onnx", "onnxscript")
 
 
 def doctor(json: JsonOption = False) -> None:
     """Describe the machine, the runtimes, and what building needs."""
     from edgekd.backends import list_backends
+    from edgekd.installation import build_packages
     from edgekd.measure import describe_machine
     from edgekd.store import Store
 
@@ -29,7 +27,7 @@ def doctor(json: JsonOption = False) -> None:
                 "install": found.install,
             }
         )
-    packages = {name: _version(name) for name in BUILD_PACKAGES}
+    packages = build_packages()
     can_build = all(packages.values())
     store = Store()
     if json:
@@ -43,22 +41,11 @@ def doctor(json: JsonOption = False) -> None:
             }
         )
         return
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    for key, value in machine.items():
-        console.print(f"{key:>16}  {value}")
+    rows: dict[str, object] = {key: value for key, value in machine.items() if value is not None}
     for row in runtimes:
-        state = row["version"] if row["ok"] else f"{row['reason']}; {row['install']}"
-        console.print(f"{row['name']:>16}  {state}", markup=False)
-    missing = [name for name, found in packages.items() if not found]
-    told = "ready" if can_build else f'missing {", ".join(missing)}; pip install "edgekd[build]"'
-    console.print(f"{'build':>16}  {told}", markup=False)
-    console.print(f"{'store':>16}  {store.root}", markup=False)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+        rows[str(row["name"])] = row["version"] if row["ok"] else f"{row['reason']}; {row['install']}"
+    missing = ", ".join(name for name, found in packages.items() if not found)
+    rows["build"] = f'missing {missing}; pip install "edgekd[build]"' if missing else "ready"
+    rows["store"] = store.root
+    for key, value in rows.items():
+        typer.echo(f"{key:>16}  {' '.join(map(str, value)) if isinstance(value, list | tuple) else value}")

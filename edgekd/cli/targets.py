@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typer
+
 from edgekd.cli.console import JsonOption, print_json
 
 
@@ -20,14 +22,9 @@ def targets(json: JsonOption = False) -> None:
     if json:
         print_json({"targets": rows})
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("target", "backend", "precision", "arch", "runtime", "here", "about", box=None)
     for row in rows:
-        runtime = row["runtime_version"] if row["runtime_installed"] else "not installed"
         name = ", ".join([row["name"], *row["aliases"]])
-        table.add_row(
-            name, row["backend"], row["precision"], row["arch"], runtime, "yes" if row["here"] else "no", row["about"]
-        )
-    Console().print(table)
+        runtime = row["runtime_version"] if row["runtime_installed"] else "runtime not installed"
+        here = "this machine" if row["here"] else "another machine"
+        typer.echo(f"{name:24} {row['backend']:12} {row['precision']:5} {row['arch']:8} {here}; {runtime}")
+        typer.echo(f"    {row['about']}")

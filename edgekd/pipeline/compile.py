@@ -13,7 +13,6 @@ import numpy as np
 from edgekd.backends import Backend, get_backend
 from edgekd.errors import BadTarget
 from edgekd.forms import CompiledModel, Master, QuantForm
-from edgekd.lower import check_lowering, lower
 from edgekd.measure import Candidate, Choice, ModelSpec, choose, compare_all, machine_key
 from edgekd.measure.proof import Hop, onnx_inside, onnx_run, prove
 from edgekd.pipeline.context import Context, versions
@@ -199,6 +198,9 @@ def _start(folder: Path) -> Path:
 
 
 def _lowered(folder: Path, form: QuantForm, *, vnni: bool) -> Any:
+    # Here, since it brings onnx, which `edgekd bench` does without.
+    from edgekd.lower import check_lowering, lower
+
     start = _start(folder)
     if start.stem == "float":
         return lower(Master(start, ()), form)
