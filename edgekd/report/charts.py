@@ -11,12 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from edgekd.report.wording import count, milliseconds, percent, significant
+from edgekd.report.wording import count, joined, milliseconds, percent, significant
 
 WIDTH = 360
 # Points of one curve at most; more is not seen at this size.
 CURVE_POINTS = 120
-BINS = 40
+BINS = 60
+# Times the fastest run beyond which the axis of latencies becomes logarithmic.
+LONG_TAIL = 3.0
 
 
 def accuracy_chain(
@@ -34,8 +36,11 @@ def accuracy_chain(
     known = [value for _, value in rows if value is not None]
     if not known:
         return Markup("")
-    span = [teacher - end / 100 for end in bounds] if bounds and teacher is not None and rows[-1][1] is not None else []
-    floor = teacher - allowed / 100 if allowed is not None and teacher is not None else None
+    span: list[float] = []
+    if bounds and teacher is not None and rows[-1][1] is not None:
+        # An accuracy beyond 1 means nothing, whatever the interval's formula gives.
+        span = [min(max(teacher - end / 100, 0.0), 1.0) for end in bounds]
+    floor = max(teacher - allowed / 100, 0.0) if allowed is not None and teacher is not None else None
     everything = [*known, *span, *([floor] if floor is not None else [])]
     ticks = _ticks(100 * min(everything), 100 * max(everything))
     low, high = ticks[0] / 100, ticks[-1] / 100
@@ -67,23 +72,29 @@ def accuracy_chain(
 
 
 def histogram(samples_ms: Sequence[float], marks: Sequence[tuple[str, float]]) -> tuple[Markup, str]:
-    """The distribution of latencies with its percentiles marked, and a line about what lies beyond the axis."""
+    """The distribution of latencies with its percentiles marked, and a line about its axis and what lies beyond."""
     values = np.asarray(samples_ms, np.float64)
     values = values[np.isfinite(values) & (values > 1e-9)]
     if len(values) < 2:
         return Markup(""), ""
     low, most = float(values.min()), float(values.max())
-    high = max([float(np.quantile(values, 0.995)), *(mark for _, mark in marks)])
+    high = 1.05 * max([float(np.quantile(values, 0.99)), *(mark for _, mark in marks)])
     high = min(max(high, low * 1.02), max(most, low * 1.02))
-    if not math.isfinite(high - low):
+    if not math.isfinite(high / low):
         return Markup(""), ""
+    # A few slow runs would press all others into one bar.
+    logarithmic = high > LONG_TAIL * low
     inside = values[values <= high]
-    heights, edges = np.histogram(inside, bins=BINS, range=(low, high))
+    space = np.geomspace if logarithmic else np.linspace
+    edges = space(low, high, BINS + 1)
+    edges[0], edges[-1] = low, high
+    heights, _ = np.histogram(inside, bins=edges)
     left, right, top, bottom = 2.0, WIDTH - 2.0, 46, 150
     tallest = max(int(heights.max()), 1)
 
     def x(value: float) -> float:
-        return left + (right - left) * ((value - low) / (high - low))
+        part = math.log(value / low) / math.log(high / low) if logarithmic else (value - low) / (high - low)
+        return left + (right - left) * part
 
     bars = []
     for amount, begin, end in zip(heights, edges[:-1], edges[1:], strict=True):
@@ -99,11 +110,12 @@ def histogram(samples_ms: Sequence[float], marks: Sequence[tuple[str, float]]) -
         parts.append(_text(x(value) + shift, y, f"{name} {milliseconds(value)}", "value", anchor))
     ends = ((left, low, "start"), (right, high, "end"))
     parts += [_text(place, bottom + 15, milliseconds(value), "tick", anchor) for place, value, anchor in ends]
-    beyond = len(values) - len(inside)
-    note = f"{count(beyond)} of {count(len(values))} runs are beyond the axis, the slowest took {milliseconds(most)}"
+    beyond, total = len(values) - len(inside), count(len(values))
+    note = f"The axis is {'logarithmic' if logarithmic else 'cut'}" if logarithmic or beyond else ""
+    outside = f"{count(beyond)} of {total} runs are beyond it, the slowest took {milliseconds(most)}" if beyond else ""
     told = ", ".join(f"{name} {milliseconds(value)}" for name, value in marks)
-    chart = _svg(WIDTH, bottom + 20, f"Histogram of {count(len(values))} runs; {told}", parts)
-    return chart, note if beyond else ""
+    chart = _svg(WIDTH, bottom + 20, f"Histogram of {total} runs; {told}", parts)
+    return chart, joined(note, outside, by="; ")
 
 
 def ratio_axis(ratios: Sequence[float]) -> tuple[float, float]:
@@ -174,12 +186,14 @@ def curve(points: Sequence[tuple[float, float]], label: str, share: bool) -> Mar
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Three to six round numbers whose first and last enclose the range."""
-    wide = max(high - low, 0.2)
+    """Two to six round numbers whose first and last enclose the range; within 0 to 100 where the range is."""
+    wide = max(high - low, 0.1)
     raw = wide / 3
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(unit * times for times in (1, 2, 5, 10) if unit * times >= raw)
-    first, last = math.floor(low / step - 1e-9), math.ceil(high / step + 1e-9)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    if last <= first:
+        first, last = (first - 1, first) if first > 0 else (0, 1)
     return [round(step * i, 10) for i in range(first, last + 1)]
 
 

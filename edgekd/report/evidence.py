@@ -6,6 +6,7 @@ machines or two models never read as one. No figure travels without its `Source`
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +82,7 @@ class Evidence:
         """Where an entry's figures come from."""
         latency = mapping(entry.get("latency_ms"))
         name = text(latency.get("machine")) or machine_name(entry.get("machine"))
-        runtime = text(latency.get("runtime")) or self._runtime(entry)
+        runtime = runtime_name(latency.get("runtime")) or self._runtime(entry)
         candidate = candidate_of(entry)
         named = candidate if self.chosen_on_device or candidate != self.ships else ""
         return Source(name, runtime, day(entry.get("date")), entry.get("on_target") is True, named)
@@ -192,6 +193,11 @@ def machine_name(value: Any) -> str:
         *best[-1:],
         text(machine.get("gpu")),
     )
+
+
+def runtime_name(value: Any) -> str:
+    """A runtime and its version, without the build number, commit and branch that OpenVINO adds to it."""
+    return re.sub(r"(?<=\d)-\d+-[0-9a-f]{6,}\S*", "", text(value))
 
 
 def day(value: Any) -> str:

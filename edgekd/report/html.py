@@ -145,7 +145,10 @@ def _bar(row: tables.CandidateRow, axis: tuple[float, float]) -> Markup:
 
 def _trainings(evidence: Evidence, limit: int) -> list[tuple[str, list[Markup]]]:
     found = []
-    for name, epochs in list(mapping(evidence.build.get("history")).items())[: min(limit, 12)]:
+    history = mapping(evidence.build.get("history"))
+    # JSON may have sorted them by name; they are shown in the order in which they were trained.
+    order = [*(name for name in STAGES if name in history), *(name for name in history if name not in STAGES)]
+    for name, epochs in [(name, history[name]) for name in order[: min(limit, 12)]]:
         drawn = []
         for key, label in (("metric", "validation"), ("loss", "loss")):
             points = [

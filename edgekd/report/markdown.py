@@ -25,7 +25,7 @@ def render_markdown(manifest: Any, measurements: Any, *, identity: str = "") -> 
         _section("Proof", _table(tables.proof_table(evidence)), empty="The measurements hold no proof."),
         _section("Layers", _layers(evidence), empty="Not counted on the target."),
         _section("Quantization", _table(description.quantization_table(evidence))),
-        _section("All measurements", _table(tables.entry_table(evidence)) if len(evidence.entries) > 1 else ""),
+        _section("All measurements", _entries(evidence)),
         _section("Use it on the device", _usage(evidence)),
         _section("Inputs and outputs", _table(description.tensor_table(evidence)), _labels(evidence)),
         _section("Preprocessing", _table(description.preprocess_table(evidence))),
@@ -117,6 +117,13 @@ def _layers(evidence: Evidence) -> str:
         return ""
     source = escape(evidence.find("layers")[1].words())
     return f"{source}\n\n<details><summary>All layers</summary>\n\n{_table(found)}\n\n</details>"
+
+
+def _entries(evidence: Evidence) -> str:
+    if len(evidence.entries) < 2:
+        return ""
+    told = "The newest first, times in UTC; a dash is what was not measured."
+    return f"{told}\n\n{_table(tables.entry_table(evidence))}"
 
 
 def _usage(evidence: Evidence) -> str:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgekd.report.evidence import Evidence
+from edgekd.report.evidence import Evidence, candidate_of
 from edgekd.report.figures import NOT_ENOUGH
 from edgekd.report.reading import flag, mapping, number, pair, rows, share, text
 from edgekd.report.verdicts import proof_rows
-from edgekd.report.wording import interval, joined, megabytes, milliseconds, percent, significant, size
+from edgekd.report.wording import SPACE, interval, joined, megabytes, milliseconds, percent, significant, size
 
 # A report names so many layers, files or entries at most; the rest is in the JSON files.
 ROWS = 200
-NOT_KNOWN = "not known"
+NOT_KNOWN, DASH = "not known", "–"
+# A date does not break.
+HYPHEN = "\u2011"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class CandidateRow:
     @property
     def accuracy_words(self) -> str:
         """Its validation accuracy, and whether that keeps what the budget allows."""
-        return joined(self.accuracy, {True: "kept", False: "not kept", None: ""}[self.accurate])
+        return joined(self.accuracy, {True: "enough", False: "too low", None: ""}[self.accurate])
 
     @property
     def ratio_words(self) -> str:
@@ -140,39 +142,25 @@ def layer_table(evidence: Evidence, limit: int = ROWS) -> Table:
 
 
 def entry_table(evidence: Evidence, limit: int = ROWS) -> Table:
-    """Everything that was ever measured of this bundle, the newest first."""
-    columns = (
-        "Date",
-        "By",
-        "Machine",
-        "Runtime",
-        "Target",
-        "Model",
-        "p50",
-        "p90",
-        "p99",
-        "× float",
-        "Memory",
-        "Accuracy",
-    )
+    """Everything that was ever measured of this bundle, the newest first; a dash is what was not measured."""
+    figures = ("p50", "p90", "p99", "× float", "Memory", "Accuracy")
+    columns = ("Date", "By", "Machine and runtime", "Target", "Model", *figures)
     cells = []
     for entry in list(reversed(evidence.entries))[:limit]:
         source, latency = evidence.source(entry), mapping(entry.get("latency_ms"))
-        timed = number(latency.get("p50")) is not None
-        missing = NOT_ENOUGH if timed else "not measured"
+        missing = DASH if number(latency.get("p50")) is None else NOT_ENOUGH
         here = {True: "yes", False: "no"}.get(entry.get("on_target"), NOT_KNOWN)  # type: ignore[arg-type]
         cells.append(
             (
-                source.date or NOT_KNOWN,
-                text(entry.get("source")) or NOT_KNOWN,
-                source.machine or NOT_KNOWN,
-                source.runtime,
+                source.date.replace(" UTC", "").replace(" ", SPACE).replace("-", HYPHEN) or NOT_KNOWN,
+                text(entry.get("source"), 20) or NOT_KNOWN,
+                joined(source.machine, source.runtime) or NOT_KNOWN,
                 here,
-                text(mapping(entry.get("model")).get("candidate")) or NOT_KNOWN,
+                candidate_of(entry) or NOT_KNOWN,
                 *(milliseconds(number(latency.get(name))) or missing for name in ("p50", "p90", "p99")),
-                significant(number(entry.get("speedup_over_float"))) or "not measured",
-                megabytes(number(entry.get("peak_memory_mb"))) or "not measured",
-                percent(share(mapping(entry.get("accuracy")).get("compiled"))) or "not measured",
+                significant(number(entry.get("speedup_over_float"))) or DASH,
+                megabytes(number(entry.get("peak_memory_mb"))) or DASH,
+                percent(share(mapping(entry.get("accuracy")).get("compiled"))) or DASH,
             )
         )
-    return Table(columns, cells, frozenset({6, 7, 8, 9, 10, 11}), max(0, len(evidence.entries) - limit))
+    return Table(columns, cells, frozenset(range(5, 11)), max(0, len(evidence.entries) - limit))

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from edgekd.report.evidence import runtime_name
 from edgekd.report.figures import NOT_ENOUGH
 from edgekd.report.reading import items, mapping, number, share, text
 from edgekd.report.wording import (
@@ -65,7 +66,7 @@ def _figures(row: dict[str, Any]) -> dict[str, Text]:
         "size": Text(size(number(row.get("size_bytes")))),
         "budget": _budget(mapping(row.get("budget"))),
         "checks": _checks(mapping(row.get("checks"))),
-        "measured on": _measured(joined(text(latency.get("machine")), text(latency.get("runtime")))),
+        "measured on": _measured(joined(text(latency.get("machine")), runtime_name(latency.get("runtime")))),
     }
 
 

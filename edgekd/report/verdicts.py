@@ -121,11 +121,17 @@ def _proof(evidence: Evidence) -> Verdict:
     told = (
         f"{plural(len(hops) - 1, 'step')} from {text(hops[0].get('hop')) or 'the first form'} to {{}} within tolerance"
     )
+    golden = bool(evidence.lead) and text(evidence.told("checks", "golden")) == "ok"
+    if evidence.chosen_on_device:
+        # The hops end in the candidate that the build chose.
+        held = "gives its golden outputs there" if golden else "was not compared"
+        detail = f"{told.format(evidence.ships)}; {evidence.chosen_on_device}, which the device uses, {held}"
+        return Verdict("good" if golden else "unknown", f"Proven for {evidence.ships}", detail)
     last = text(hops[-1].get("hop")) or "the last form"
     if last == "compiled":
         return Verdict("good", "Proven", told.format("the compiled model"))
     told = told.format(f"the {last} graph")
-    if evidence.lead and text(evidence.told("checks", "golden")) == "ok":
+    if golden:
         return Verdict("good", "Proven", f"{told}; on the device the compiled model gives its golden outputs")
     return Verdict("unknown", f"Proven up to the {last} graph", f"{told}; the compiled model itself was not compared")
 

@@ -55,8 +55,15 @@ def test_accuracy_chain_stays_in_its_frame(values: list[float], allowed: float |
     assert inside(charts.accuracy_chain(rows, teacher=values[0], bounds=(-2.0, 3.0), allowed=allowed))
 
 
+def test_accuracy_axis_ends_at_100() -> None:
+    svg = charts.accuracy_chain([("teacher", 0.994), ("compiled", 0.986)], teacher=0.994, bounds=(-0.7, 2.4), allowed=1)
+    ticks = [float(one.text or "") for one in drawn(svg).iter("text") if re.fullmatch(r"[\d.]+", one.text or "")]
+    assert max(ticks) == 100
+    assert inside(svg)
+
+
 def test_histogram_counts_every_run() -> None:
-    values = np.random.default_rng(0).lognormal(0, 0.2, 2000)
+    values = np.random.default_rng(0).lognormal(0, 0.1, 2000)
     svg, beyond = charts.histogram([*list(values), 50.0], [("p50", float(np.median(values)))])
     root = drawn(svg)
     assert inside(svg)
@@ -65,9 +72,19 @@ def test_histogram_counts_every_run() -> None:
     peak = numbers(root, "rect", "x", "bar")[heights.index(max(heights))]
     mark = numbers(root, "line", "x1", "mark")[0]
     assert abs(peak - mark) < 60, "the median stands near the tallest bar"
-    found = re.fullmatch(r"(\d+) of 2.001 runs are beyond the axis, the slowest took 50.0.ms", beyond)
+    found = re.fullmatch(r"The axis is cut; (\d+) of 2.001 runs are beyond it, the slowest took 50.0.ms", beyond)
     assert found is not None
-    assert 1 <= int(found[1]) <= 11
+    assert 1 <= int(found[1]) <= 21
+
+
+def test_long_tail_does_not_press_the_others_into_one_bar() -> None:
+    rng = np.random.default_rng(0)
+    values = [*rng.lognormal(np.log(0.036), 0.05, 9000), *rng.uniform(0.05, 2, 500)]
+    svg, note = charts.histogram(values, [("p50", 0.036), ("p99", 1.6)])
+    assert note.startswith("The axis is logarithmic")
+    heights = sorted(numbers(drawn(svg), "rect", "height", "bar"))
+    assert sum(height > 10 for height in heights) >= 3
+    assert inside(svg)
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=30))
