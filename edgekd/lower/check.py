@@ -24,7 +24,7 @@ def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm) ->
         site = sites.get(node.tensor.removesuffix("_fp16"))
         if site is None:
             raise _failed(f"a site at {node.tensor} that the master does not have")
-        scale, zero_point = site_parameters(np.float32(site.scale), site.sign, form)
+        scale, zero_point = site_parameters(np.array(site.scale, np.float32), site.sign, form)
         expected = scale.astype(np.float16) if half else scale
         found_zero = graph.array(node.quantize.input[2])
         if graph.array(node.quantize.input[1]) != expected or (found_zero, found_zero.dtype) != (

@@ -1,7 +1,14 @@
-"""Quantize once, in the strictest form: prepared by torchao's pt2e, calibrated, trained when asked, written as master."""
+"""Quantize once, in the strictest form: prepared by torchao's pt2e, calibrated, trained when asked, then the master."""
 
-from edgekd.quantize.ladder import Outcome, quantize
-from edgekd.quantize.master import export_float, write_master
-from edgekd.quantize.prepared import Prepared, prepare
+import logging
+
+# torchao makes torch warn about its own deprecations when it is imported, and torch's exporters tell every detail on
+# the root logger: a build's log is for people.
+logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+
+from edgekd.quantize.ladder import Outcome, quantize  # noqa: E402
+from edgekd.quantize.master import export_float, write_master  # noqa: E402
+from edgekd.quantize.prepared import Prepared, prepare  # noqa: E402
 
 __all__ = ["Outcome", "Prepared", "export_float", "prepare", "quantize", "write_master"]

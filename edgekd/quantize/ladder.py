@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from edgekd.quantize.prepared import Prepared, prepare
@@ -51,7 +52,9 @@ def quantize(
 
     ``method: auto`` trains on only when PTQ costs more than ``allowed_drop`` points, and keeps the better of the two.
     """
-    prepared = prepare(copy.deepcopy(student), batches[0][:2], averaging=_averaging(policy, len(batches)))
+    # Two samples, since torch.export takes a batch of one for a constant.
+    example = torch.cat([batches[0][:1], batches[0][-1:]])
+    prepared = prepare(copy.deepcopy(student), example, averaging=_averaging(policy, len(batches)))
     prepared.calibrate(batches)
 
     def evaluate_frozen(module: nn.Module) -> float:
@@ -80,7 +83,8 @@ def quantize(
     prepared.observe(False)
     qat_metric = evaluate_frozen(prepared.module)
     report["val_qat"] = qat_metric
-    if qat_metric < ptq_metric:
+    trained = prepared.module.state_dict()
+    if qat_metric < ptq_metric or all(torch.equal(value, trained[name]) for name, value in calibrated.items()):
         prepared.module.load_state_dict(calibrated)
         return Outcome(prepared, report | {"why": "QAT was tried and is no better than PTQ on the validation split"})
     why = "the recipe asks for QAT" if config.method == "qat" else f"PTQ costs {drop:.2f} points"

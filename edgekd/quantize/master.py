@@ -14,18 +14,22 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from edgekd.forms import Master, Site
+from edgekd.quantize.names import BATCH, INPUT, OUTPUT, original_names, rename_values
 from edgekd.quantize.normalize import normalize
 from edgekd.quantize.prepared import Prepared, export
 from edgekd.quantize.signs import nonnegative_values
 
 # The newest opset that TensorRT 10.3 (JetPack 6) takes.
 OPSET = 20
-INPUT, OUTPUT, BATCH = "input", "logits", "batch"
 
 
 def write_master(prepared: Prepared, example: Tensor, out: Path) -> Master:
     """Write ``master.onnx`` and ``sites.json`` into ``out``: input (batch, ...), output logits (batch, classes)."""
-    model = normalize(_to_onnx(prepared.converted(), example))
+    converted = prepared.converted()
+    program = _to_onnx(converted, example)
+    model = program.model_proto
+    rename_values(model, original_names(program.exported_program.graph, converted.graph))
+    model = normalize(model)
     nonnegative = nonnegative_values(model)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     sites = []
@@ -43,16 +47,15 @@ def write_master(prepared: Prepared, example: Tensor, out: Path) -> Master:
 def export_float(student: nn.Module, example: Tensor, path: Path) -> None:
     """Write the float network with the same input and output names."""
     student.eval()
-    _write(normalize(_to_onnx(student, example)), path, role="float")
+    _write(normalize(_to_onnx(student, example).model_proto), path, role="float")
 
 
-def _to_onnx(module: nn.Module, example: Tensor) -> onnx.ModelProto:
-    export(module, example)  # its errors are told better than the ONNX exporter's
+def _to_onnx(module: nn.Module, example: Tensor) -> Any:
+    exported = export(module, example)
     said = io.StringIO()
     with contextlib.redirect_stdout(said), torch.no_grad():
-        program: Any = torch.onnx.export(
-            module,
-            (example,),
+        return torch.onnx.export(
+            exported,
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim(BATCH)},),
             input_names=[INPUT],
@@ -60,7 +63,6 @@ def _to_onnx(module: nn.Module, example: Tensor) -> onnx.ModelProto:
             opset_version=OPSET,
             verbose=False,
         )
-    return program.model_proto
 
 
 def _write(model: onnx.ModelProto, path: Path, *, role: str) -> None:

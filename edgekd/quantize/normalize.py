@@ -8,7 +8,7 @@ from onnx import helper, numpy_helper
 
 
 def normalize(model: onnx.ModelProto) -> onnx.ModelProto:
-    """In place: no Clip between Q and DQ, GlobalAveragePool for means over the image, scales of rank 0, no leftovers."""
+    """In place: no Clip between Q and DQ, GlobalAveragePool for means over images, scales of rank 0, no leftovers."""
     _drop_code_clips(model.graph)
     _global_average_pools(model.graph)
     _scalar_parameters(model.graph)
@@ -22,11 +22,19 @@ def normalize(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _drop_code_clips(graph: onnx.GraphProto) -> None:
-    """The ±127 codes that a Clip enforces differ from int8's full range by the code -128, which weights never reach."""
-    quantized = {node.output[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+    """Weights are held within ±127 codes by their values instead of a Clip behind their Q, which no backend fuses."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    quantized = {node.output[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
     renamed = {}
     for node in list(graph.node):
         if node.op_type == "Clip" and node.input[0] in quantized:
+            quantize = quantized[node.input[0]]
+            weight, scale = (numpy_helper.to_array(constants[name]) for name in quantize.input[:2])
+            axis = next((a.i for a in quantize.attribute if a.name == "axis"), 0)
+            highest = 127 * scale.reshape([-1 if i == axis else 1 for i in range(weight.ndim)])
+            constants[quantize.input[0]].CopyFrom(
+                numpy_helper.from_array(np.clip(weight, -highest, highest), quantize.input[0])
+            )
             renamed[node.output[0]] = node.input[0]
             graph.node.remove(node)
     for node in graph.node:

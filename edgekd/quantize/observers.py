@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import Tensor
 from torchao.quantization.pt2e import (
     FakeQuantize,
     MovingAverageMinMaxObserver,
@@ -12,46 +15,48 @@ from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
 # The smallest scale: the library's default of 2**-12 floors the small scales of mobile networks.
 EPS = 2**-24
-LOWEST, HIGHEST = -127, 127
+HIGHEST = 127
+
+
+class Symmetric:
+    """Scale: the largest magnitude in 127 steps; NaN where that is no number, which calibration and losses tell.
+
+    The library asserts instead, and with a lowest code of -128 it would take 127.5 steps.
+    """
+
+    def _calculate_qparams(self, min_val: Tensor, max_val: Tensor) -> tuple[Tensor, Tensor]:
+        if min_val.numel() == 0 or bool((min_val == torch.inf).any()):  # nothing was observed
+            return torch.ones(1), torch.zeros(1, dtype=torch.int64)
+        scale = (torch.max(-min_val, max_val) / HIGHEST).clamp(min=EPS)
+        scale = torch.where(torch.isfinite(scale), scale, torch.nan)
+        return scale, torch.zeros_like(scale, dtype=torch.int64)
+
+
+class TensorRange(Symmetric, MovingAverageMinMaxObserver):  # type: ignore[misc]
+    """One scale for a whole activation."""
+
+
+class ChannelRange(Symmetric, MovingAveragePerChannelMinMaxObserver):  # type: ignore[misc]
+    """One scale an output channel."""
 
 
 def activation_spec(averaging: float) -> QuantizationSpec:
-    """Symmetric int8 per tensor in ±127, range by a moving average with weight ``averaging`` for the newest batch."""
-    constructor = FakeQuantize.with_args(
-        observer=MovingAverageMinMaxObserver,
-        eps=EPS,
-        averaging_constant=averaging,
-        quant_min=LOWEST,
-        quant_max=HIGHEST,
-        dtype=torch.int8,
-        qscheme=torch.per_tensor_symmetric,
-    )
-    return QuantizationSpec(
-        dtype=torch.int8,
-        observer_or_fake_quant_ctr=constructor,
-        quant_min=LOWEST,
-        quant_max=HIGHEST,
-        qscheme=torch.per_tensor_symmetric,
-    )
+    """Symmetric int8 per tensor, range by a moving average with weight ``averaging`` for the newest batch.
+
+    Codes from -128: engines do not clip below it, so training must not either.
+    """
+    return _spec(TensorRange, torch.per_tensor_symmetric, lowest=-128, averaging=averaging)
 
 
 def weight_spec() -> QuantizationSpec:
-    """Symmetric int8 per output channel in ±127; the range is always that of the weights as they are now."""
-    constructor = FakeQuantize.with_args(
-        observer=MovingAveragePerChannelMinMaxObserver,
-        eps=EPS,
-        averaging_constant=1.0,
-        quant_min=LOWEST,
-        quant_max=HIGHEST,
-        dtype=torch.int8,
-        qscheme=torch.per_channel_symmetric,
-        ch_axis=0,
-    )
-    return QuantizationSpec(
-        dtype=torch.int8,
-        observer_or_fake_quant_ctr=constructor,
-        quant_min=LOWEST,
-        quant_max=HIGHEST,
-        qscheme=torch.per_channel_symmetric,
-        ch_axis=0,
-    )
+    """Symmetric int8 per output channel in ±127; the range is that of the weights as they are now, until it is frozen.
+
+    Frozen, weights that grow beyond it are clipped.
+    """
+    return _spec(ChannelRange, torch.per_channel_symmetric, lowest=-HIGHEST, averaging=1.0, ch_axis=0)
+
+
+def _spec(observer: type, scheme: torch.qscheme, *, lowest: int, averaging: float, **axis: int) -> QuantizationSpec:
+    codes: dict[str, Any] = {"dtype": torch.int8, "quant_min": lowest, "quant_max": HIGHEST, "qscheme": scheme} | axis
+    constructor = FakeQuantize.with_args(observer=observer, averaging_constant=averaging, **codes)
+    return QuantizationSpec(observer_or_fake_quant_ctr=constructor, **codes)

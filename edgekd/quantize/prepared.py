@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,10 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import FakeQuantizeBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from edgekd.errors import BadData, BadModel
+from edgekd.quantize.functional import out_of_place
+from edgekd.quantize.names import BATCH, OUTPUT
 from edgekd.quantize.sites import StrictQuantizer
 
 
@@ -22,11 +24,11 @@ def prepare(student: nn.Module, example: Tensor, *, averaging: float = 0.05) -> 
     """Export ``student`` in evaluation mode with a dynamic batch, fold BatchNorm, and put in the quantizers.
 
     ``example`` is (2, ...) float32. Raises:
-        BadModel: torch.export cannot trace the network; told with the operator and what to try.
+        BadModel: torch.export cannot trace the network, or it writes into shared memory; told with the place.
     """
     student.eval()
     exported = export(student, example)
-    prepared = prepare_pt2e(exported.module(), StrictQuantizer(averaging))
+    prepared = prepare_pt2e(out_of_place(exported.module()), StrictQuantizer(averaging))
     return Prepared(prepared)
 
 
@@ -37,21 +39,21 @@ def export(module: nn.Module, example: Tensor) -> Any:
         BadModel: it cannot be traced.
     """
     try:
-        return torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        return torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim(BATCH)},))
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         place = next((line for line in lines if line.startswith("File ") and "site-packages" not in line), "")
         raise BadModel(
             f"torch.export cannot trace it: {lines[0] if lines else type(error).__name__}",
             where=place or type(module).__name__,
-            remedy="write data-dependent control flow with torch.where or torch.cond, and keep the batch dimension free",
+            remedy="write data-dependent control flow with torch.where or torch.cond; keep the batch dimension free",
         ) from error
 
 
 class Prepared:
     """``module`` trains like any other; observers and quantizers are switched from here."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: GraphModule) -> None:
         self.module = module
         # BatchNorm folding leaves weights that do not ask for gradients.
         for parameter in module.parameters():
@@ -97,15 +99,16 @@ class Prepared:
                 self.module(batch)
         self.observe(False)
         self.fake_quantize(True)
-        for name, quantizer in self.quantizers():
-            scale, _ = quantizer.calculate_qparams()
-            if not torch.isfinite(scale).all() or not (scale > 0).all():
-                raise BadData(
-                    "NaN or infinity flows through the network during calibration",
-                    where=self._place_of(name),
-                    remedy="look for NaN in the calibration samples or in the weights",
-                )
-            quantizer.scale.resize_(scale.shape).copy_(scale)
+        for node in self.module.graph.nodes:
+            quantizer = self.module.get_submodule(node.target) if node.op == "call_module" else None
+            if isinstance(quantizer, FakeQuantizeBase):
+                scale, _ = quantizer.calculate_qparams()
+                if not torch.isfinite(scale).all():
+                    raise BadData(
+                        "NaN or infinity flows through the network during calibration",
+                        where=f"calibration, {_tell(node.args[0])}",
+                        remedy="look for NaN in the calibration samples or in the weights",
+                    )
 
     def run_float(self, x: np.ndarray) -> np.ndarray:
         """Outputs with all quantizers off: must equal the float network's."""
@@ -119,33 +122,40 @@ class Prepared:
         """Outputs of the fake-quantized network."""
         return self._run(x)
 
-    def converted(self) -> nn.Module:
+    def converted(self) -> GraphModule:
         """A copy with quantize and dequantize operators in place of the modules, weights still float."""
-        return convert_pt2e(copy.deepcopy(self.module), fold_quantize=False)
+        converted: GraphModule = convert_pt2e(copy.deepcopy(self.module), fold_quantize=False)
+        for module in converted.modules():
+            module.training = False  # it has no such switch, but torch asks
+        return converted
 
     def intermediates(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Every float value inside the converted graph by its name, which the master's values share."""
+        """Every float value of the converted graph for ``x`` by its name, which the master's values share."""
         found: dict[str, np.ndarray] = {}
+        converted = self.converted()
+        (output,) = converted.graph.output_node().all_input_nodes
 
         class Recorder(torch.fx.Interpreter):
             def run_node(self, n: torch.fx.Node) -> Any:
                 value = super().run_node(n)
                 if isinstance(value, Tensor) and value.is_floating_point() and n.op == "call_function":
-                    found[n.name] = value.numpy()
+                    found[OUTPUT if n is output else n.name] = value.numpy().copy()
                 return value
 
         with torch.no_grad():
-            Recorder(self.converted()).run(torch.from_numpy(x))
+            Recorder(converted).run(torch.from_numpy(x))
         return found
 
     def _run(self, x: np.ndarray) -> np.ndarray:
         with self.frozen(), torch.no_grad():
             return self.module(torch.from_numpy(x)).numpy()
 
-    def _place_of(self, name: str) -> str:
-        node = next((n for n in self.module.graph.nodes if n.target == name), None)
-        return f"calibration, after {node.args[0]}" if node is not None else f"calibration, {name}"
 
-
-# torch's exporters tell every detail on the root logger; a build's log is for people.
-logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+def _tell(node: Node) -> str:
+    """A value as its user knows it: a weight by its name, another by the module that makes it."""
+    if node.op == "placeholder":
+        return "the network's input"
+    if node.op == "get_attr":
+        return str(node.target)
+    modules = list((node.meta.get("nn_module_stack") or {}).values())
+    return f"{node.name} in {modules[-1][0]}" if modules and modules[-1][0] else node.name

@@ -22,18 +22,15 @@ from edgekd.quantize.observers import activation_spec, weight_spec
 aten = torch.ops.aten
 WEIGHTED = {aten.conv2d.default, aten.conv1d.default, aten.linear.default}
 # Fused into what comes before them by every backend.
-CLIPS = {aten.relu.default, aten.relu_.default, aten.relu6.default, aten.hardtanh.default, aten.hardtanh_.default}
+CLIPS = {aten.relu.default, aten.relu6.default, aten.hardtanh.default}
 ACTIVATIONS = {
     aten.hardswish.default,
-    aten.hardswish_.default,
     aten.hardsigmoid.default,
-    aten.hardsigmoid_.default,
     aten.sigmoid.default,
     aten.silu.default,
-    aten.silu_.default,
     aten.gelu.default,
 }
-ELEMENTWISE = {aten.add.Tensor, aten.add_.Tensor, aten.mul.Tensor, aten.mul_.Tensor, aten.cat.default}
+ELEMENTWISE = {aten.add.Tensor, aten.mul.Tensor, aten.cat.default}
 AVERAGES = {aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default, aten.mean.dim}
 # The numbers pass through, so the quantizer behind is the one in front.
 PASSING = {
@@ -46,7 +43,7 @@ PASSING = {
     aten.squeeze.dim,
     aten.unsqueeze.default,
 }
-DROPOUTS = {aten.dropout.default, aten.dropout_.default}
+DROPOUTS = {aten.dropout.default}
 KNOWN = WEIGHTED | CLIPS | ACTIVATIONS | ELEMENTWISE | AVERAGES
 
 
@@ -90,7 +87,7 @@ class StrictQuantizer(Quantizer):
         if node.op == "placeholder":
             return self.activation
         if node.target in PASSING:
-            source = node.args[0]
+            source = node.all_input_nodes[0]
             annotated = source.meta.get("quantization_annotation")
             return SharedQuantizationSpec(source) if annotated and annotated.output_qspec else None
         if node.target not in KNOWN or _clipped_next(node):
@@ -100,7 +97,7 @@ class StrictQuantizer(Quantizer):
 
 def _clipped_next(node: Node) -> bool:
     """Whether the only use is a ReLU or ReLU6 that will be fused into this operator."""
-    fusing = node.target in WEIGHTED or node.target in (aten.add.Tensor, aten.add_.Tensor)
+    fusing = node.target in WEIGHTED or node.target == aten.add.Tensor
     return fusing and len(node.users) == 1 and next(iter(node.users)).target in CLIPS
 
 

@@ -1,0 +1,233 @@
+"""PTQ, then QAT when asked or needed: one path, by what the validation split says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from edgekd.data.load import load_data
+from edgekd.distill import predict, quantization_aware, train_teacher
+from edgekd.models import build_model
+from edgekd.quantize import quantize
+from edgekd.recipe import DataConfig, DistillConfig, QuantizeConfig, TeacherConfig
+from edgekd.stage import NoProgress
+from edgekd.target import CalibrationPolicy
+from edgekd.tasks import get_task
+
+TASK = get_task("classification")
+DATA = DataConfig(name="digits", augment=("shift",))
+POLICY = CalibrationPolicy(name="test", samples=96, batch_size=32, averaging=0.05)
+
+
+@cache
+def trained() -> tuple[nn.Module, Any]:
+    """A narrow network, trained for a few seconds on the real digits; and the digits."""
+    import tempfile
+
+    source = load_data(DATA, seed=0)
+    torch.manual_seed(0)
+    net = build_model("edgekd:resnet-xs", classes=10, input_shape=source.input_shape, args={"width": 0.25})
+    with tempfile.TemporaryDirectory() as scratch:
+        train_teacher(
+            net,
+            source,
+            config=TeacherConfig(epochs=4, lr=0.01),
+            data=DATA,
+            task=TASK,
+            seed=0,
+            scratch=Path(scratch),
+            progress=NoProgress(),
+        )
+    return net, source
+
+
+def accuracy(module: nn.Module) -> float:
+    return float(TASK.metric(*predict(module, trained()[1], "val"))["top1"])
+
+
+def run(method: str, fit: Callable[..., Any], *, allowed_drop: float = 1.0, epochs: int = 3, evaluate=accuracy):
+    net, source = trained()
+    x = source.tensors("train")[0][:96]
+    return quantize(
+        net,
+        x.split(POLICY.batch_size),
+        config=QuantizeConfig(method=method, epochs=epochs, lr=3e-3),
+        policy=POLICY,
+        allowed_drop=allowed_drop,
+        fit=fit,
+        evaluate=evaluate,
+        progress=NoProgress(),
+    )
+
+
+def never(*_: Any, **__: Any) -> None:
+    raise AssertionError("no training was wanted")
+
+
+def state(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_ptq_and_the_student_stays_as_it_is() -> None:
+    net, _ = trained()
+    before = state(net)
+    outcome = run("ptq", never)
+    assert same(state(net), before)
+    report = outcome.report
+    assert (report["method"], report["val_qat"], report["allowed_drop"]) == ("ptq", None, 1.0)
+    assert report["val_float"] == accuracy(net) > 0.8
+    assert report["val_ptq"] == accuracy(outcome.prepared.module)
+    assert report["val_ptq"] > report["val_float"] - 0.03
+
+
+def test_auto_stops_within_the_allowed_drop() -> None:
+    told = iter([0.95, 0.945])
+    report = run("auto", never, allowed_drop=0.6, evaluate=lambda _: next(told)).report
+    assert report["method"] == "ptq"
+    assert report["why"] == "PTQ costs 0.50 points, 0.60 are allowed"
+
+
+def test_auto_trains_on_beyond_it_and_freezes_ranges_late() -> None:
+    told, observed = iter([0.95, 0.90, 0.91, 0.94]), []
+
+    def fit(module: nn.Module, *, evaluate, on_epoch_start) -> None:
+        quantizers = [one for one in module.modules() if hasattr(one, "observer_enabled")]
+        for epoch in range(3):
+            on_epoch_start(epoch)
+            observed.append({bool(one.observer_enabled[0]) for one in quantizers})
+            assert all(bool(one.fake_quant_enabled[0]) for one in quantizers)
+        with torch.no_grad():
+            next(module.parameters()).mul_(1.01)
+        evaluate(module)
+
+    outcome = run("auto", fit, evaluate=lambda _: next(told))
+    assert observed == [{True}, {True}, {False}]
+    assert not any(bool(one.observer_enabled[0]) for _, one in outcome.prepared.quantizers())
+    assert outcome.report["method"] == "qat"
+    assert outcome.report["why"] == "PTQ costs 5.00 points"
+    assert (outcome.report["val_ptq"], outcome.report["val_qat"]) == (0.90, 0.94)
+
+
+def test_a_training_that_does_not_help_leaves_the_calibrated_network() -> None:
+    def fit(module: nn.Module, *, evaluate, on_epoch_start) -> None:
+        on_epoch_start(0)
+        module(trained()[1].tensors("train")[0][:32] * 9)  # ranges move
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.mul_(0.5)
+
+    outcome = run("qat", fit)
+    assert outcome.report["method"] == "ptq"
+    assert "no better" in outcome.report["why"]
+    assert outcome.report["val_qat"] < outcome.report["val_ptq"]
+    assert same(state(outcome.prepared.module), state(run("ptq", never).prepared.module))
+
+
+def test_no_epochs_are_ptq() -> None:
+    assert run("qat", never, epochs=0).report["method"] == "ptq"
+
+
+def test_one_sample_a_batch() -> None:
+    net, source = trained()
+    x = source.tensors("train")[0][:16]
+    outcome = quantize(
+        net,
+        x.split(1),
+        config=QuantizeConfig(method="ptq"),
+        policy=POLICY,
+        allowed_drop=1.0,
+        fit=never,
+        evaluate=accuracy,
+        progress=NoProgress(),
+    )
+    assert outcome.prepared.run_quantized(x.numpy()).shape == (16, 10)
+
+
+@pytest.mark.parametrize("estimator", ["moving-average", "min-max"])
+def test_estimators(estimator: str) -> None:
+    """min-max takes each batch's extremes whole, so its ranges end at the last batch's; both stay finite."""
+    net, source = trained()
+    x = source.tensors("train")[0][:96]
+    outcome = quantize(
+        net,
+        x.split(32),
+        config=QuantizeConfig(method="ptq"),
+        policy=CalibrationPolicy(name="test", estimator=estimator),
+        allowed_drop=1.0,
+        fit=never,
+        evaluate=accuracy,
+        progress=NoProgress(),
+    )
+    assert outcome.report["val_ptq"] > 0.8
+
+
+def test_real_training(tmp_path: Path) -> None:
+    """The loop of distill/ on the prepared graph imitates the student ever better, and the master follows."""
+    from edgekd.measure.proof import onnx_run
+    from edgekd.quantize import write_master
+
+    net, source = trained()
+    wanted = predict(net, source, "val")[0]
+
+    def closeness(module: nn.Module) -> float:
+        return 1 / (1 + float(((predict(module, source, "val")[0] - wanted) ** 2).mean()))
+
+    def fit(module: nn.Module, *, evaluate, on_epoch_start) -> Any:
+        return quantization_aware(
+            module,
+            net,
+            source,
+            config=QuantizeConfig(method="qat", epochs=3, lr=1e-3),
+            distill=DistillConfig(loss="l2", alpha=1.0),
+            data=DATA,
+            task=TASK,
+            seed=0,
+            scratch=tmp_path / "scratch",
+            progress=NoProgress(),
+            evaluate=evaluate,
+            on_epoch_start=on_epoch_start,
+        )
+
+    outcome = run("qat", fit, evaluate=closeness)
+    assert outcome.report["val_qat"] > outcome.report["val_ptq"]
+    assert closeness(outcome.prepared.module) == outcome.report["val_qat"]
+    x = source.tensors("test")[0]
+    master = write_master(outcome.prepared, x[:2], tmp_path)
+    logits, want = onnx_run(master.path)(x.numpy()), outcome.prepared.run_quantized(x.numpy())
+    assert (logits.argmax(1) == want.argmax(1)).mean() > 0.99
+
+
+def test_weights_that_diverge_are_told_by_the_training(tmp_path: Path) -> None:
+    """The library's observers would stop with an assertion."""
+    from edgekd.errors import TrainingDiverged
+
+    net, source = trained()
+
+    def fit(module: nn.Module, *, evaluate, on_epoch_start) -> Any:
+        return quantization_aware(
+            module,
+            net,
+            source,
+            config=QuantizeConfig(method="qat", epochs=2, lr=1e38),
+            distill=DistillConfig(),
+            data=DATA,
+            task=TASK,
+            seed=0,
+            scratch=tmp_path,
+            progress=NoProgress(),
+            evaluate=evaluate,
+            on_epoch_start=on_epoch_start,
+        )
+
+    with pytest.raises(TrainingDiverged, match=r"quantization-aware training.* epoch 1, step \d+"):
+        run("qat", fit)
