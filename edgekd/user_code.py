@@ -18,16 +18,18 @@ def load_callable(spec: str, error: type[BadInput]) -> Callable[..., Any]:
         error: it cannot be imported, or is not callable.
     """
     module_name, _, name = spec.partition(":")
+    if not all(part.isidentifier() for part in [*module_name.split("."), name]):
+        raise error("this names no callable", where=spec, remedy="write package.module:callable")
     make_folder_importable()
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as cause:
-        if cause.name is None or not module_name.startswith(cause.name):
+        if cause.name is None or not f"{module_name}.".startswith(f"{cause.name}."):
             raise error(
                 f"importing {module_name} needs {cause.name!r}, which is missing", where=spec, remedy="install it"
             ) from cause
         raise error(f"there is no module {module_name!r}", where=spec, remedy="check its name and the folder") from None
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         raise error(
             f"importing {module_name} failed: {type(cause).__name__}: {cause}",
             where=spec,
@@ -50,7 +52,7 @@ def call(spec: str, error: type[BadInput], **arguments: Any) -> Any:
         return function(**arguments)
     except EdgekdError:
         raise
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         raise error(
             f"your code failed: {type(cause).__name__}: {cause}", where=spec, remedy="mend it; --debug shows where"
         ) from cause
