@@ -99,7 +99,7 @@ def proof_table(evidence: Evidence) -> Table:
     cells = []
     for hop in proof_rows(evidence):
         kind = text(hop.get("kind"))
-        result = {True: "within tolerance", False: "past its tolerance"}.get(hop.get("ok"), NOT_KNOWN)  # type: ignore[arg-type]
+        result = {True: "within tolerance", False: "past its tolerance"}.get(flag(hop.get("ok")), NOT_KNOWN)  # type: ignore[arg-type]
         if kind == "start" and hop.get("ok") is True:
             result = "finite"
         elif kind == "changing" and hop.get("ok") is True:
@@ -149,7 +149,7 @@ def entry_table(evidence: Evidence, limit: int = ROWS) -> Table:
     for entry in list(reversed(evidence.entries))[:limit]:
         source, latency = evidence.source(entry), mapping(entry.get("latency_ms"))
         missing = DASH if number(latency.get("p50")) is None else NOT_ENOUGH
-        here = {True: "yes", False: "no"}.get(entry.get("on_target"), NOT_KNOWN)  # type: ignore[arg-type]
+        here = {True: "yes", False: "no"}.get(flag(entry.get("on_target")), NOT_KNOWN)  # type: ignore[arg-type]
         cells.append(
             (
                 source.date.replace(" UTC", "").replace(" ", SPACE).replace("-", HYPHEN) or NOT_KNOWN,
