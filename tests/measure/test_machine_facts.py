@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.measure import describe_machine, machine_key, machine_name, usable_cpus
-from edgekd.measure import machine as module
+from edgekd.runtime import machine as module
 from edgekd.runtime.machine import cpu_quota
 
 

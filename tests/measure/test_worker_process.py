@@ -177,7 +177,8 @@ def test_a_hang_ends_at_its_time_limit(spec):
 def test_the_last_words_of_a_process_that_ends_are_told(tmp_path, monkeypatch):
     (tmp_path / "numpy.py").write_text("raise SystemExit('numpy is broken here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr("edgekd.measure.process.edgekd.__file__", str(_copy_of_edgekd(tmp_path)))
+    copy = _copy_of_edgekd(tmp_path)
+    monkeypatch.setattr("edgekd.measure.process.__file__", str(copy.parent / "measure" / "process.py"))
     with pytest.raises(WorkerFailed, match=r"during 'start': numpy is broken here"):
         WorkerProcess("new")
 
