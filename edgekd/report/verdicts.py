@@ -9,6 +9,8 @@ from edgekd.report.evidence import Evidence
 from edgekd.report.reading import items, mapping, number, pair, rows, share, text
 from edgekd.report.wording import drop, interval, joined, percent, plural, points, significant
 
+# The confidence of a speed's interval below which it decides nothing.
+ENOUGH = 0.9
 State = Literal["good", "bad", "unknown"]
 
 
@@ -152,17 +154,19 @@ def _builder(evidence: Evidence) -> Verdict | None:
 
 def _speed(evidence: Evidence) -> Verdict | None:
     """A model slower than its float form says so at the top."""
-    speedup, _, source = evidence.speedup
-    bounds = evidence.speedup_interval
+    speedup, compared, source = evidence.speedup
+    bounds, confidence = evidence.speedup_interval, number(compared.get("confidence"))
     if speedup is None or not source.on_target or bounds is None:
         return None
-    _, _, why = evidence.candidates
-    held = f"{significant(speedup)} times float's speed ({interval(bounds)})"
+    held = f"{percent(confidence, 0)} interval " if confidence is not None else ""
+    told = f"{significant(speedup)} times float's speed ({held}{interval(bounds)})"
+    if confidence is not None and confidence < ENOUGH:
+        return Verdict("unknown", "Speed beside float not certain", f"{told}: more pairs of processes would tell")
     if bounds[1] < 1:
-        return Verdict("unknown", "Slower than float", joined(held, why, by=": "))
+        return Verdict("unknown", "Slower than float", joined(told, evidence.candidates[2], by=": "))
     if bounds[0] > 1:
-        return Verdict("good", "Faster than float", held)
-    return Verdict("unknown", "As fast as float within noise", held)
+        return Verdict("good", "Faster than float", told)
+    return Verdict("unknown", "As fast as float within noise", told)
 
 
 def accuracy_words(evidence: Evidence) -> str:
