@@ -33,7 +33,7 @@ class Bundle:
         and the same model file.
         """
         entries = self.measurements["entries"][::-1]
-        measured = [one for one in entries if one.get("latency_ms") and one.get("on_target", True)]
+        measured = [one for one in entries if one.get("latency_ms") and one.get("on_target") is True]
         timed: dict[str, Any] = measured[0] if measured else {}
         kin = [one for one in entries if _kin(one) == _kin(timed)] if timed else entries
         latency = timed.get("latency_ms") or {}
@@ -47,7 +47,8 @@ class Bundle:
             **{key: _newest(kin, key) for key in _FIGURES},
             "size_bytes": _newest(kin, "size_bytes") or packed["size_bytes"],
             "budget": _newest(entries, "budget"),
-            "checks": _newest(entries, "checks"),
+            "checks": {name: state for one in entries[::-1] for name, state in (one.get("checks") or {}).items()}
+            or None,
         }
 
 

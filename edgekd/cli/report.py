@@ -40,7 +40,7 @@ def report(
         Console().print(terminal_table([loaded.summary()]))
         return
     render = render_html if format_ is Format.HTML else render_markdown
-    text = render(loaded.manifest, loaded.measurements)
+    text = render(loaded.manifest, loaded.measurements, identity=loaded.identity)
     if out is None:
         typer.echo(text)
     else:

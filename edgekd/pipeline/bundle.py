@@ -126,7 +126,9 @@ class BundleStage(Stage):
             },
         )
         bundle = pack(out, contents, entry=entry)
-        write_text_atomic(out / "report.html", render_html(bundle.manifest, bundle.measurements))
+        write_text_atomic(
+            out / "report.html", render_html(bundle.manifest, bundle.measurements, identity=bundle.identity)
+        )
         return {}
 
     def _golden(self, inputs: dict[str, Artifact], chosen: dict[str, Any]) -> Golden:
@@ -172,7 +174,9 @@ def publish_and_verify(packed: Path, destination: Path) -> dict[str, Any]:
     if entry not in bundle.measurements["entries"]:  # the same bundle, measured anew
         append_measurement(bundle.path, entry)
         bundle = load_bundle(bundle.path)
-        write_text_atomic(bundle.path / "report.html", render_html(bundle.manifest, bundle.measurements))
+        write_text_atomic(
+            bundle.path / "report.html", render_html(bundle.manifest, bundle.measurements, identity=bundle.identity)
+        )
     failed = [check for check in verify_bundle(bundle.path) if check.ok is False]
     if failed:
         raise ProofFailed(

@@ -123,7 +123,7 @@ class CompileStage(Stage):
         timed = compare_all(specs[:-1], specs[-1], pairs=recipe.measure.pairs, seconds=seconds, seed=recipe.seed)
         for row, one in zip(rows, timed, strict=False):
             row |= {"ratio": one.ratio, "interval": [one.low, one.high], "median_ms": one.median_ms}
-        rows[-1] |= {"ratio": 1.0, "interval": [1.0, 1.0]}
+        rows[-1] |= {"ratio": 1.0, "interval": [1.0, 1.0], "median_ms": timed[0].against_median_ms}
         # One sample of a small validation split may be more than the points allowed.
         samples = min(CHOICE_SAMPLES, len(self.context.source.val))  # type: ignore[arg-type]
         allowed = max(allowed_drop(recipe.budget.max_accuracy_drop) / 100, 1.5 / samples)

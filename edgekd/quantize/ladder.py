@@ -47,14 +47,18 @@ def quantize(
     fit: Fit,
     evaluate: Callable[[nn.Module], float],
     progress: Progress,
+    on_prepared: Callable[[Prepared], None] = lambda prepared: None,
 ) -> Outcome:
     """Quantize ``student`` (left as it is); ``evaluate`` gives a metric in [0, 1] on the validation split.
+
+    ``on_prepared`` is called before any weight is trained: there the network must still equal the student.
 
     ``method: auto`` trains on only when PTQ costs more than ``allowed_drop`` points, and keeps the better of the two.
     """
     # Two samples, since torch.export takes a batch of one for a constant.
     example = torch.cat([batches[0][:1], batches[0][-1:]])
     prepared = prepare(copy.deepcopy(student), example, averaging=_averaging(policy, len(batches)))
+    on_prepared(prepared)
     prepared.calibrate(batches)
 
     def evaluate_frozen(module: nn.Module) -> float:
