@@ -25,7 +25,8 @@ def make(out, scratch):
         stream.write("run\\n")
     (out / "half").write_text("half")
     (scratch / "checkpoint").touch()
-    while not gate.exists():
+    end = time.monotonic() + 30
+    while not gate.exists() and time.monotonic() < end:
         time.sleep(0.01)
     (out / "half").write_text("whole")
     return {"ran": True}
