@@ -197,6 +197,9 @@ def _portable(recipe: dict[str, Any]) -> dict[str, Any]:
     for part, key in (("data", "folder"), ("data", "path"), ("teacher", "weights"), ("student", "weights")):
         if recipe[part].get(key):
             recipe[part][key] = Path(recipe[part][key]).name
+    # Names have no folder; files of the user's own do.
+    recipe["targets"] = [Path(name).name for name in recipe["targets"]]
+    recipe["quantize"]["calibration"] = Path(recipe["quantize"]["calibration"]).name
     return recipe
 
 
