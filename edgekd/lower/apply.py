@@ -14,12 +14,12 @@ from edgekd.lower import onnxruntime, openvino, tensorrt
 from edgekd.lower.floats import store_float16, to_float16
 from edgekd.lower.graph import AVERAGES, WEIGHTED, Graph, Layer
 from edgekd.lower.groups import float_nodes
+from edgekd.lower.numbers import is_half, largest_code, least_scale, site_parameters, weight_parameters
 from edgekd.lower.overflow import overflows
 
 RULES: dict[str, ModuleType] = {"onnxruntime": onnxruntime, "openvino": openvino, "tensorrt": tensorrt}
 # What a backend can run on integers besides weighted layers.
 INTEGER_OPS = ("Add", "Mul", "Concat", "MaxPool", *AVERAGES)
-UNSIGNED_ZERO = 128
 
 
 def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelProto:
@@ -37,19 +37,20 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
         if "all" in form.float_groups or rules.drops(graph, site):
             graph.bypass(site.quantize, site.dequantize)
     _drop_useless_sites(graph, in_float, rules)
+    signs = {site.tensor: site.sign for site in master.sites}
     for layer in graph.layers():
-        if _is_integer(graph, layer.node, in_float, rules):
-            _write_weight(graph, layer, form, vnni)
+        data = graph.site_of(layer.node.input[0])
+        if data is not None and _is_integer(graph, layer.node, in_float, rules):
+            _write_weight(graph, layer, signs[data.input[0]], form, vnni)
         else:
             graph.bypass(layer.quantize, layer.dequantize)
-    signs = {site.tensor: site.sign for site in master.sites}
     for site in graph.sites():
         _write_site(graph, site.quantize, site.dequantize, signs[site.tensor], form)
     if form.bias == "int32":
         _integer_head_bias(graph)
     graph.drop_unused()
     if form.float_type == "fp16":
-        to_float16(graph) if form.rules == "tensorrt" else store_float16(graph)
+        to_float16(graph) if is_half(form) else store_float16(graph)
     _note(graph.model, form)
     onnx.checker.check_model(graph.model)
     return graph.model
@@ -57,7 +58,7 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
 
 def _is_integer(graph: Graph, node: onnx.NodeProto, in_float: set[str], rules: ModuleType) -> bool:
     """Whether a weighted node has all that its backend needs to run it on integers."""
-    if node.output[0] in in_float or not graph.is_quantized(node.input[0]):
+    if node.output[0] in in_float:
         return False
     if not rules.NEEDS_OUTPUT_SITE or node.op_type == "Gemm":
         return True
@@ -81,10 +82,13 @@ def _drop_useless_sites(graph: Graph, in_float: set[str], rules: ModuleType) -> 
             producer = graph.producer.get(site.tensor)
             if producer is not None and producer.op_type in ("Relu", "Clip"):
                 producer = graph.producer.get(producer.input[0])
-            ends = rules.NEEDS_OUTPUT_SITE and producer is not None and _may_be_integer(graph, producer, in_float)
+            ends = (
+                rules.NEEDS_OUTPUT_SITE and producer is not None and _may_be_integer(graph, producer, in_float, rules)
+            )
             users = graph.consumers.get(site.dequantize.output[0], [])
             begins = any(
-                _may_be_integer(graph, user, in_float) or _passes_to_integer(graph, user, in_float) for user in users
+                _may_be_integer(graph, user, in_float, rules) or _passes_to_integer(graph, user, in_float)
+                for user in users
             )
             if not ends and not begins:
                 graph.bypass(site.quantize, site.dequantize)
@@ -92,9 +96,11 @@ def _drop_useless_sites(graph: Graph, in_float: set[str], rules: ModuleType) -> 
                 break
 
 
-def _may_be_integer(graph: Graph, node: onnx.NodeProto, in_float: set[str]) -> bool:
+def _may_be_integer(graph: Graph, node: onnx.NodeProto, in_float: set[str], rules: ModuleType) -> bool:
     if node.output[0] in in_float:
         return False
+    if node.op_type == "Add" and rules.FUSES_ADD:
+        return any(graph.is_quantized(name) for name in node.input)
     data = node.input[:1] if node.op_type in (*WEIGHTED, *AVERAGES, "MaxPool") else node.input
     return node.op_type in (*WEIGHTED, *INTEGER_OPS) and all(graph.is_quantized(name) for name in data)
 
@@ -112,31 +118,29 @@ def _passes_to_integer(graph: Graph, node: onnx.NodeProto, in_float: set[str]) -
     )
 
 
-def _write_weight(graph: Graph, layer: Layer, form: QuantForm, vnni: bool) -> None:
+def _write_weight(graph: Graph, layer: Layer, sign: str, form: QuantForm, vnni: bool) -> None:
     """Float weight, Q and DQ become an int8 constant and a DQ, with the master's scale (or its allowed tightening)."""
     weight, scale = graph.array(layer.weight), graph.array(layer.quantize.input[1])
-    codes = quantize_weight(weight, scale, layer.axis)
-    if form.weight_range < 127 and not vnni and overflows(codes, layer.axis, _largest_code(form)):
-        scale = (scale * np.float32(127 / form.weight_range)).astype(np.float32)
-        codes = quantize_weight(weight, scale, layer.axis)
-    name = graph.set_constant(f"{layer.weight}_int8", codes)
-    # Shared constants of other layers must not change: scale and zero point get names of this layer.
-    layer.dequantize.input[0] = name
-    layer.dequantize.input[1] = graph.set_constant(f"{layer.weight}_scale", scale)
-    layer.dequantize.input[2] = graph.set_constant(f"{layer.weight}_zero_point", np.zeros(scale.shape, np.int8))
+    least = bias_floor(graph, layer, sign, form)
+    codes, written = weight_parameters(weight, scale, layer.axis, form, tighten=False, least=least)
+    if form.weight_range < 127 and not vnni and overflows(codes, layer.axis, largest_code(sign, form)):
+        codes, written = weight_parameters(weight, scale, layer.axis, form, tighten=True, least=least)
+    # Shared constants of other layers must not change: all get names of this layer.
+    layer.dequantize.input[0] = graph.set_constant(f"{layer.weight}_int8", codes)
+    layer.dequantize.input[1] = graph.set_constant(f"{layer.weight}_scale", written)
+    layer.dequantize.input[2] = graph.set_constant(f"{layer.weight}_zero_point", np.zeros(written.shape, np.int8))
     graph.model.graph.node.remove(layer.quantize)
     graph.refresh()
 
 
-def quantize_weight(weight: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:
-    """int8 codes as QuantizeLinear rounds (half to even)."""
-    shape = [1] * weight.ndim
-    shape[axis] = -1
-    return np.clip(np.rint(weight / scale.reshape(shape)), -127, 127).astype(np.int8)
-
-
-def _largest_code(form: QuantForm) -> int:
-    return 127 if form.nonnegative == "u8/127" and form.signed == "s8" else 255
+def bias_floor(graph: Graph, layer: Layer, sign: str, form: QuantForm) -> np.ndarray | float:
+    """The smallest scales of a layer's weight where the backend makes int32 of its bias; 0 where there is no bound."""
+    if not RULES[form.rules].INTEGER_BIAS or len(layer.node.input) < 3:
+        return 0.0
+    site = graph.site_of(layer.node.input[0])
+    assert site is not None, "integer layers have a site in front"
+    data_scale, _ = site_parameters(graph.array(site.input[1]), sign, form)
+    return least_scale(graph.array(layer.node.input[2]), data_scale)
 
 
 def _write_site(graph: Graph, quantize: onnx.NodeProto, dequantize: onnx.NodeProto, sign: str, form: QuantForm) -> None:
@@ -149,23 +153,6 @@ def _write_site(graph: Graph, quantize: onnx.NodeProto, dequantize: onnx.NodePro
         node.input[1], node.input[2] = scale_name, zero_name
         for attribute in [a for a in node.attribute if a.name in ("output_dtype", "axis")]:
             node.attribute.remove(attribute)
-
-
-def site_parameters(scale: np.ndarray, sign: str, form: QuantForm) -> tuple[np.ndarray, np.ndarray]:
-    """Scale (float32, rank 0) and zero point of a site of the master's ``scale`` in a form."""
-    one = np.float32(scale)
-    if sign == "nonnegative":
-        finer = np.float32(one * np.float32(127 / 255))
-        kinds = {
-            "u8/255": (finer, np.uint8(0)),
-            "u8/127": (one, np.uint8(0)),
-            "s8-128": (finer, np.int8(-128)),
-            "s8/127": (one, np.int8(0)),
-        }
-        chosen = kinds[form.nonnegative]
-    else:
-        chosen = (one, np.uint8(UNSIGNED_ZERO)) if form.signed == "u8@128" else (one, np.int8(0))
-    return np.array(chosen[0], np.float32), np.array(chosen[1])
 
 
 def _integer_head_bias(graph: Graph) -> None:

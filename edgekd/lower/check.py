@@ -1,4 +1,4 @@
-"""The static proof of a lowering: every scale and every weight code stems from the master."""
+"""The static proof of a lowering: the same operators on the same values, every number a function of the master's."""
 
 from __future__ import annotations
 
@@ -7,40 +7,115 @@ import onnx
 
 from edgekd.errors import ProofFailed
 from edgekd.forms import Master, QuantForm
-from edgekd.lower.apply import quantize_weight, site_parameters
-from edgekd.lower.graph import Graph
+from edgekd.lower.apply import bias_floor
+from edgekd.lower.graph import Graph, Layer
+from edgekd.lower.numbers import site_parameters, weight_parameters
+
+# What a lowering may add or take away.
+TRANSPARENT = ("QuantizeLinear", "DequantizeLinear", "Cast")
 
 
 def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm) -> None:
     """That ``lowered`` only relaxes ``master``, but for weights tightened to the form's ``weight_range``.
 
     Raises:
-        ProofFailed: a scale was invented or a weight changed; the site or layer is named.
+        ProofFailed: an operator, a site, a scale, a weight or a bias is not the master's; its place is named.
     """
     original, graph = Graph(onnx.load(master.path)), Graph(lowered)
+    _check_sites(master, graph, form)
+    nodes, others = (
+        [node for node in one.model.graph.node if node.op_type not in TRANSPARENT] for one in (original, graph)
+    )
+    layers = {layer.node.output[0]: layer for layer in original.layers()}
+    signs: dict[str, str] = {site.tensor: site.sign for site in master.sites}
+    for node, other in zip(nodes, others, strict=False):
+        name = node.output[0]
+        if not _same_operator(node, other):
+            raise _failed(f"another operator at {name} than the master's")
+        for index, (ours, theirs) in enumerate(zip(node.input, other.input, strict=True)):
+            source, twin = _origin(original, ours), _origin(graph, theirs)
+            if source not in original.constants:
+                if twin.removesuffix("_fp16") != source:
+                    raise _failed(f"another input of {name} than the master's")
+            elif name in layers and index == 1:
+                _check_weight(original, graph, layers[name], theirs, signs, form)
+            elif not _is_constant(graph, other, theirs, original.array(source)):
+                raise _failed(f"another constant at {name} than the master's {source}")
+    if len(nodes) != len(others):
+        raise _failed(f"{len(others)} operators, the master has {len(nodes)}")
+
+
+def _check_sites(master: Master, graph: Graph, form: QuantForm) -> None:
     sites = {site.tensor: site for site in master.sites}
-    half = form.float_type == "fp16" and form.rules == "tensorrt"
     for node in graph.sites():
         site = sites.get(node.tensor.removesuffix("_fp16"))
         if site is None:
             raise _failed(f"a site at {node.tensor} that the master does not have")
         scale, zero_point = site_parameters(np.array(site.scale, np.float32), site.sign, form)
-        expected = scale.astype(np.float16) if half else scale
-        found_zero = graph.array(node.quantize.input[2])
-        if graph.array(node.quantize.input[1]) != expected or (found_zero, found_zero.dtype) != (
-            zero_point,
-            zero_point.dtype,
-        ):
-            raise _failed(f"another scale or zero point at {node.tensor} than the master's")
-    for layer in original.layers():
-        name = f"{layer.weight}_int8"
-        if name not in graph.constants:
-            continue
-        weight, scale = original.array(layer.weight), original.array(layer.quantize.input[1])
-        tightened = (scale * np.float32(127 / form.weight_range)).astype(np.float32)
-        codes = graph.array(name)
-        if not any(np.array_equal(codes, quantize_weight(weight, one, layer.axis)) for one in (scale, tightened)):
+        for one in (node.quantize, node.dequantize):
+            found, zero = graph.array(one.input[1]), graph.array(one.input[2])
+            if not _equal(found, scale) or zero.dtype != zero_point.dtype or not np.array_equal(zero, zero_point):
+                raise _failed(f"another scale or zero point at {node.tensor} than the master's")
+
+
+def _check_weight(
+    original: Graph, graph: Graph, layer: Layer, theirs: str, signs: dict[str, str], form: QuantForm
+) -> None:
+    weight, scale = original.array(layer.weight), original.array(layer.quantize.input[1])
+    dequantize = graph.producer.get(theirs)
+    if dequantize is None or dequantize.op_type != "DequantizeLinear":
+        if not _is_constant(graph, layer.node, theirs, weight):
             raise _failed(f"other weights in {layer.weight} than the master's")
+        return
+    codes, written, zero = (graph.array(name) for name in dequantize.input)
+    data = original.site_of(layer.node.input[0])
+    assert data is not None, "the master has a site in front of every layer"
+    least = bias_floor(original, layer, signs[data.input[0]], form)
+    for tighten in (False, True):
+        wanted, scales = weight_parameters(weight, scale, layer.axis, form, tighten=tighten, least=least)
+        if np.array_equal(codes, wanted) and _equal(written, scales) and not zero.any():
+            return
+    raise _failed(f"other weights in {layer.weight} than the master's")
+
+
+def _same_operator(node: onnx.NodeProto, other: onnx.NodeProto) -> bool:
+    def told(one: onnx.NodeProto) -> tuple[str, int, list[bytes]]:
+        attributes = sorted(attribute.SerializeToString() for attribute in one.attribute)
+        return one.op_type, len(one.input), attributes
+
+    return told(node) == told(other)
+
+
+def _origin(graph: Graph, name: str) -> str:
+    """A value's name in front of all sites and casts."""
+    node = graph.producer.get(name)
+    while node is not None and node.op_type in TRANSPARENT:
+        name = node.input[0]
+        node = graph.producer.get(name)
+    return name
+
+
+def _is_constant(graph: Graph, user: onnx.NodeProto, name: str, wanted: np.ndarray) -> bool:
+    """Whether a value is a float constant of the master: itself, in float16 and cast, or as an int32 bias."""
+    node = graph.producer.get(name)
+    if node is None:
+        return _equal(graph.array(name), wanted)
+    if node.op_type == "Cast":
+        return _equal(graph.array(node.input[0]), wanted)
+    codes, scale, zero = (graph.array(one) for one in node.input)
+    # With any other scale than input x weight engines compute wrong numbers without a word.
+    data, weight = (graph.array(graph.producer[one].input[1]) for one in user.input[:2])
+    near = np.abs(codes.astype(np.float64) * scale - wanted) <= 0.51 * scale + 1e-6 * np.abs(wanted)
+    return bool(near.all()) and np.array_equal(scale, data * weight) and not zero.any()
+
+
+def _equal(found: np.ndarray, wanted: np.ndarray) -> bool:
+    """The same numbers, in the precision that they were written in."""
+    if found.shape != wanted.shape:
+        return False
+    if found.dtype == np.float16:
+        return np.array_equal(found, wanted.astype(np.float16))
+    return np.array_equal(found, wanted)
 
 
 def _failed(what: str) -> ProofFailed:

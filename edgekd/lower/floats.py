@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from edgekd.errors import BadModel
 from edgekd.lower.graph import Graph
 
 HIGHEST = float(np.finfo(np.float16).max)
@@ -17,7 +18,7 @@ def to_float16(graph: Graph) -> None:
     """Float constants become float16, with a Cast behind the network's input and in front of its output.
 
     The DequantizeLinear's type is that of its scale (opset 19 and later), so scales are cast too. Raises:
-        OverflowError: a constant does not fit float16.
+        BadModel: a constant does not fit float16.
     """
     for name, tensor in list(graph.constants.items()):
         if tensor.data_type == TensorProto.FLOAT:
@@ -45,7 +46,7 @@ def store_float16(graph: Graph) -> None:
     """Weights are stored in float16 and cast to float32, which runtimes do once when they load the file.
 
     Raises:
-        OverflowError: a constant does not fit float16.
+        BadModel: a constant does not fit float16.
     """
     nodes = graph.model.graph.node
     for name, tensor in list(graph.constants.items()):
@@ -59,7 +60,9 @@ def store_float16(graph: Graph) -> None:
 
 def _half(name: str, value: np.ndarray) -> np.ndarray:
     if value.size and np.abs(value).max() > HIGHEST:
-        raise OverflowError(f"{name} does not fit float16")
+        raise BadModel(
+            f"{name} holds {np.abs(value).max():g}, which float16 cannot", where=name, remedy="use precision: fp32"
+        )
     return value.astype(np.float16)
 
 

@@ -107,13 +107,17 @@ class Graph:
         quantize = self.producer.get(node.input[0])
         return quantize is not None and quantize.input[0] not in self.constants
 
-    def is_quantized(self, name: str) -> bool:
-        """Whether a value comes out of an activation site, directly or moved by operators that pass numbers on."""
+    def site_of(self, name: str) -> onnx.NodeProto | None:
+        """The Q of the site that a value comes out of, directly or moved by operators that pass numbers on."""
         node = self.producer.get(name)
         while node is not None and node.op_type in PASSING:
             name = node.input[0]
             node = self.producer.get(name)
-        return self.is_site_output(name)
+        return self.producer[node.input[0]] if node is not None and self.is_site_output(name) else None
+
+    def is_quantized(self, name: str) -> bool:
+        """Whether `site_of` finds a site."""
+        return self.site_of(name) is not None
 
     def bypass(self, quantize: onnx.NodeProto, dequantize: onnx.NodeProto) -> None:
         """Take a Q/DQ pair out: its users read the float value."""

@@ -11,6 +11,9 @@ from edgekd.lower.graph import Graph, SiteNode
 
 # A layer is integer only with a site on its output; a linear head with an int32 bias needs none.
 NEEDS_OUTPUT_SITE = True
+# Biases become int32 in units of data scale x weight scale, when the file is written (heads) or loaded (the rest).
+INTEGER_BIAS = True
+FUSES_ADD = False
 
 
 def drops(graph: Graph, site: SiteNode) -> bool:

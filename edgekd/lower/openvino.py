@@ -10,6 +10,8 @@ from __future__ import annotations
 from edgekd.lower.graph import ACTIVATIONS, PASSING, WEIGHTED, Graph, SiteNode
 
 NEEDS_OUTPUT_SITE = False
+INTEGER_BIAS = False
+FUSES_ADD = False
 
 
 def drops(graph: Graph, site: SiteNode) -> bool:

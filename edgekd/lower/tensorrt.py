@@ -13,6 +13,9 @@ import onnx
 from edgekd.lower.graph import ACTIVATIONS, PASSING, WEIGHTED, Graph, SiteNode
 
 NEEDS_OUTPUT_SITE = False
+INTEGER_BIAS = False
+# A residual addition is part of the convolution on its main path: its skip branch alone is quantized.
+FUSES_ADD = True
 FEWEST_CHANNELS = 16
 
 

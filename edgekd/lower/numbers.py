@@ -1,0 +1,82 @@
+"""The numbers of a form: scales, zero points and codes, each a pure function of the master's numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgekd.forms import QuantForm
+
+UNSIGNED_ZERO = 128
+# The largest code of an int32 bias: the other half of the range is for the sum of products.
+LARGEST_BIAS = 2**30
+
+
+def site_parameters(scale: np.ndarray, sign: str, form: QuantForm) -> tuple[np.ndarray, np.ndarray]:
+    """Scale (float32, rank 0) and zero point of a site of the master's ``scale`` in a form."""
+    one = np.float32(scale)
+    if sign == "nonnegative":
+        finer = np.float32(one * np.float32(127 / 255))
+        kinds = {
+            "u8/255": (finer, np.uint8(0)),
+            "u8/127": (one, np.uint8(0)),
+            "s8-128": (finer, np.int8(-128)),
+            "s8/127": (one, np.int8(0)),
+        }
+        chosen = kinds[form.nonnegative]
+    else:
+        chosen = (one, np.uint8(UNSIGNED_ZERO)) if form.signed == "u8@128" else (one, np.int8(0))
+    return written_scale(np.array(chosen[0]), form), np.array(chosen[1])
+
+
+def weight_parameters(
+    weight: np.ndarray, scale: np.ndarray, axis: int, form: QuantForm, *, tighten: bool, least: np.ndarray | float = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """int8 codes and float32 scales (channels,) of a weight of the master's ``scale``; none is below ``least``.
+
+    ``tighten`` keeps the codes within the form's ``weight_range``.
+    """
+    if tighten:
+        scale = scale * np.float32(127 / form.weight_range)
+    scale = written_scale(np.maximum(scale, least).astype(np.float32), form)
+    return quantize_weight(weight, scale, axis), scale
+
+
+def quantize_weight(weight: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:
+    """int8 codes as QuantizeLinear rounds (half to even)."""
+    shape = [1] * weight.ndim
+    shape[axis] = -1
+    return np.clip(np.rint(weight / scale.reshape(shape)), -127, 127).astype(np.int8)
+
+
+def written_scale(scale: np.ndarray, form: QuantForm) -> np.ndarray:
+    """The scale as the form's file holds it: with float16 around integers, the next float16 that is not smaller.
+
+    Codes made with it need no correction, and none becomes zero.
+    """
+    if not is_half(form):
+        return scale
+    half = scale.astype(np.float16)
+    return np.where(half < scale, np.nextafter(half, np.float16(np.inf)), half).astype(np.float32)
+
+
+def is_half(form: QuantForm) -> bool:
+    """Whether the file computes in float16 where it is not integer, scales included."""
+    return form.float_type == "fp16" and form.rules == "tensorrt"
+
+
+def least_scale(bias: np.ndarray, data_scale: np.ndarray) -> np.ndarray:
+    """The smallest weight scales with which the bias in units of data scale x weight scale stays in its codes.
+
+    Channels of tiny weights beside a large bias (pruned, dead) would overflow int32, and ONNX Runtime tells nobody.
+    """
+    least: np.ndarray = np.abs(bias) / (data_scale * np.float32(LARGEST_BIAS))
+    return least
+
+
+def largest_code(sign: str, form: QuantForm) -> int:
+    """The largest activation code that meets the weights of a layer whose input has this sign.
+
+    Signed inputs are shifted to unsigned bytes by every engine on x86. "u8/127" promises 127 within the calibrated
+    range only: where an outlier leaves it, products may saturate, so measured accuracy decides over that form.
+    """
+    return 127 if sign == "nonnegative" and form.nonnegative == "u8/127" else 255

@@ -1,0 +1,131 @@
+"""TensorRT's form: what its parser and builder take, and NVIDIA's placement rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from lowered_nets import compiled, forms_of, lowered
+from onnx import TensorProto
+from strict_nets import master, rms, samples
+
+from edgekd.backends.tensorrt import FORM
+from edgekd.lower import check_lowering, lower
+from edgekd.lower.graph import ACTIVATIONS, Graph
+from edgekd.measure.proof import onnx_run
+from edgekd.runtime import tensorrt_api
+from edgekd.runtime.sessions import RuntimeMissing
+
+SMALL = ["resnet-xs", "resnet-xs-relu6", "mobilenet-xs", "mobilenet-xs-relu6", "dscnn-spectrogram"]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet18", "mobilenet_v2", "efficientnet_b0")]
+ALL = [*SMALL, "mobilenet_v3_small", *SLOW]
+
+
+@pytest.fixture
+def rtx() -> None:
+    try:
+        tensorrt_api.load_tensorrt("tensorrt-rtx")
+    except RuntimeMissing as error:
+        pytest.skip(f"TensorRT-RTX is not installed: {error.what}")
+
+
+@pytest.mark.usefixtures("rtx")
+@pytest.mark.parametrize("net", ALL)
+def test_the_real_builder_takes_every_candidate(net: str) -> None:
+    for name in forms_of("tensorrt"):
+        meta = compiled(net, "tensorrt", name).meta
+        assert (meta["builder_check"], meta["typing"]) == ("ok", "strong"), name
+
+
+@pytest.mark.parametrize("net", ALL)
+def test_everything_around_integers_is_half(net: str) -> None:
+    model = onnx.load(lowered(net, "tensorrt", "int8"))
+    types = {tensor.data_type for tensor in model.graph.initializer}
+    assert TensorProto.FLOAT not in types
+    assert TensorProto.UINT8 not in types
+    assert [value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)] == [1, 1]
+    graph = Graph(model)
+    for site in graph.sites():
+        assert graph.array(site.quantize.input[2]).dtype == np.int8
+        assert not graph.array(site.quantize.input[2]).any()
+        assert graph.array(site.quantize.input[1]) > 0
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    kinds = {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
+    assert TensorProto.FLOAT not in kinds.values()
+
+
+@pytest.mark.parametrize("net", ["resnet-xs", "resnet-xs-relu6", SLOW[0]])
+def test_residual_adds_quantize_the_skip_branch_alone(net: str) -> None:
+    """A site on both splits convolution and addition in two kernels; on neither, the convolution writes float."""
+    graph = Graph(onnx.load(lowered(net, "tensorrt", "int8")))
+    adds = [node for node in graph.model.graph.node if node.op_type == "Add"]
+    assert len(adds) >= 3
+    for add in adds:
+        quantized = [name for name in add.input if graph.is_site_output(name)]
+        (fused,) = set(add.input) - set(quantized)
+        assert len(quantized) == 1
+        assert graph.producer[fused].op_type == "Conv"
+
+
+@pytest.mark.parametrize("net", ["mobilenet-xs", "mobilenet_v3_small"])
+def test_no_site_between_a_convolution_and_its_activation(net: str) -> None:
+    graph = Graph(onnx.load(lowered(net, "tensorrt", "int8")))
+    activations = [node for node in graph.model.graph.node if node.op_type in ACTIVATIONS]
+    assert len(activations) > 5
+    assert not any(graph.is_site_output(node.input[0]) for node in activations)
+
+
+def test_matrix_vector_products_and_thin_convolutions_stay_float() -> None:
+    graph = Graph(onnx.load(lowered("mobilenet-xs", "tensorrt", "int8")))
+    for node in graph.model.graph.node:
+        if node.op_type == "Gemm":
+            assert node.input[1] in graph.constants
+    # Squeeze-and-excite's convolutions see 1x1 maps, yet by ModelOpt's channel rule they may be integer.
+    integer = [name for name in graph.constants if name.endswith("_int8")]
+    assert len(integer) >= 10
+
+
+@pytest.mark.parametrize("net", ALL)
+def test_numbers_are_the_masters(net: str, tmp_path) -> None:
+    """In float32 the form only drops sites: every scale that is left is the master's."""
+    form = replace(FORM, float_type="fp32")
+    model = lower(master(net), form)
+    check_lowering(master(net), model, form)
+    onnx.save(model, tmp_path / "model.onnx")
+    scales = {site.tensor: np.float32(site.scale) for site in master(net).sites}
+    graph = Graph(model)
+    assert all(graph.array(site.quantize.input[1]) == scales[site.tensor] for site in graph.sites())
+    x = samples(net, 16, seed=7).numpy()
+    want, half = onnx_run(master(net).path)(x), onnx_run(lowered(net, "tensorrt", "int8"))(x)
+    loose = 3 if net == "resnet18" else 1
+    assert rms(onnx_run(tmp_path / "model.onnx")(x), want) < 0.03 * loose
+    assert rms(half, want) < 0.03 * loose
+
+
+def test_tiny_scales_survive_float16(tmp_path) -> None:
+    """Channels of weights below float16's smallest step keep a scale that is not zero, and codes made for it."""
+    import torch
+    from torch import nn
+
+    from edgekd.quantize import prepare, write_master
+
+    torch.manual_seed(0)
+    convolutions = (nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU())
+    net = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(64, 5))
+    with torch.no_grad():
+        net[2].weight[3] *= 1e-6
+        net[2].weight[4] *= 1e-3
+    x = torch.randn(24, 16, 6, 6)
+    made = prepare(net.eval(), x[:2])
+    made.calibrate(x.split(8))
+    written = write_master(made, x[:2], tmp_path)
+    model = lower(written, FORM)
+    check_lowering(written, model, FORM)
+    graph = Graph(model)
+    scale = graph.array("2.weight_scale")
+    assert scale.dtype == np.float16
+    assert (scale > 0).all()
+    weight = graph.array("2.weight_int8")[4] * scale[4].astype(np.float32)
+    assert np.abs(weight - net[2].weight[4].detach().numpy()).max() <= 0.51 * scale[4]
