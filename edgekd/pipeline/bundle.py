@@ -75,7 +75,7 @@ class BundleStage(Stage):
         entry = json.loads((inputs["measure"].path / "entry.json").read_text())
         entry["budget"] = judge(recipe.budget, entry)
         source = context.source
-        command = self.reproduce or "edgekd build recipe.yaml"
+        command = self.reproduce or "edgekd build recipe.yaml"  # the manifest's recipe, as a file
         contents = Contents(
             name=recipe.name,
             task=recipe.task,
