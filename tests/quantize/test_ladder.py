@@ -3,48 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from digits_net import DATA, TASK, trained
 from torch import nn
 
-from edgekd.data.load import load_data
-from edgekd.distill import predict, quantization_aware, train_teacher
-from edgekd.models import build_model
+from edgekd.distill import predict, quantization_aware
 from edgekd.quantize import quantize
-from edgekd.recipe import DataConfig, DistillConfig, QuantizeConfig, TeacherConfig
+from edgekd.recipe import DistillConfig, QuantizeConfig
 from edgekd.stage import NoProgress
 from edgekd.target import CalibrationPolicy
-from edgekd.tasks import get_task
 
-TASK = get_task("classification")
-DATA = DataConfig(name="digits", augment=("shift",))
 POLICY = CalibrationPolicy(name="test", samples=96, batch_size=32, averaging=0.05)
-
-
-@cache
-def trained() -> tuple[nn.Module, Any]:
-    """A narrow network, trained for a few seconds on the real digits; and the digits."""
-    import tempfile
-
-    source = load_data(DATA, seed=0)
-    torch.manual_seed(0)
-    net = build_model("edgekd:resnet-xs", classes=10, input_shape=source.input_shape, args={"width": 0.25})
-    with tempfile.TemporaryDirectory() as scratch:
-        train_teacher(
-            net,
-            source,
-            config=TeacherConfig(epochs=4, lr=0.01),
-            data=DATA,
-            task=TASK,
-            seed=0,
-            scratch=Path(scratch),
-            progress=NoProgress(),
-        )
-    return net, source
 
 
 def accuracy(module: nn.Module) -> float:
