@@ -26,8 +26,12 @@ def load_fashion_mnist(folder: str | None, seed: int) -> DataSource:
         paths = _download()
     images, labels, test_images, test_labels = (read_idx(path) for path in paths)
     for x, y, path in ((images, labels, paths[0]), (test_images, test_labels, paths[2])):
-        if len(x) != len(y):
-            raise BadData(f"{len(x)} images, but {len(y)} labels", where=str(path), remedy="fetch the files again")
+        if x.ndim != 3 or y.ndim != 1 or len(x) != len(y) or not len(x):
+            raise BadData(
+                f"images of the shape {x.shape}, labels of the shape {y.shape}: these do not belong together",
+                where=str(path),
+                remedy="fetch the files again",
+            )
     labels, test_labels = labels.astype(np.int64), test_labels.astype(np.int64)
     train, val = split_validation(Arrays(images[:, None], labels), labels, seed)
     return DataSource(

@@ -48,7 +48,9 @@ class Images(Dataset[tuple[np.ndarray, int]]):
 
 
 def load_folder(folder: str, preprocess: dict[str, Any] | None, seed: int) -> DataSource:
-    """Images of ``folder``; a fifth of each class is the test set where the folder has no test/.
+    """Images of ``folder``: a class per subfolder, or train/ of such, with test/ and val/ where they are there.
+
+    Without test/ a fifth of each class is the test set, without val/ a tenth of the training set validates.
 
     Raises:
         BadData: missing or empty folder, one class only, or test classes that training lacks.
@@ -56,24 +58,25 @@ def load_folder(folder: str, preprocess: dict[str, Any] | None, seed: int) -> Da
     root = Path(folder)
     if not root.is_dir():
         raise BadData("there is no such folder", where=folder, remedy="check data.folder")
-    split = (root / "train").is_dir() and (root / "test").is_dir()
+    split = (root / "train").is_dir()
     base = root / "train" if split else root
     classes = sorted(path.name for path in base.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not classes:
         raise BadData("has no class folders", where=str(base), remedy="make one subfolder of images for each class")
     everything = Images(_rows(base, classes))
     labels = everything.labels
-    if split:
+    if split and (root / "test").is_dir():
         test: Dataset[Any] = Images(_rows(root / "test", classes))
         rest = np.arange(len(labels))
     else:
         rest, picked = stratified(labels, TEST_SHARE, seed)
         test = Part(everything, picked, labels)
-    if (root / "val").is_dir() and split:
-        train: Dataset[Any] = everything
+    remaining = Images([everything.rows[i] for i in rest])
+    if split and (root / "val").is_dir():
+        train: Dataset[Any] = remaining
         val: Dataset[Any] = Images(_rows(root / "val", classes))
     else:
-        train, val = split_validation(Images([everything.rows[i] for i in rest]), labels[rest], seed)
+        train, val = split_validation(remaining, labels[rest], seed)
     return DataSource(train=train, val=val, test=test, classes=classes, preprocess=preprocess or IMAGENET, name=folder)
 
 

@@ -25,7 +25,11 @@ def load_data(config: DataConfig, *, seed: int) -> DataSource:
     if config.name == "digits":
         from edgekd.data.digits import load_digits
 
-        return load_digits(seed)
-    from edgekd.data.fashion_mnist import load_fashion_mnist
+        source = load_digits(seed)
+    else:
+        from edgekd.data.fashion_mnist import load_fashion_mnist
 
-    return load_fashion_mnist(config.path, seed)
+        source = load_fashion_mnist(config.path, seed)
+    if spec is not None:
+        source.preprocess = spec
+    return source

@@ -34,7 +34,7 @@ class Part(Subset[Any]):
 
 def split_validation(dataset: Dataset[Any], labels: np.ndarray, seed: int) -> tuple[Part, Part]:
     """(train, validation): a tenth of each class, `VALIDATION_SAMPLES` at most in all, drawn with ``seed``."""
-    share = min(0.1, VALIDATION_SAMPLES / len(labels))
+    share = min(0.1, VALIDATION_SAMPLES / max(len(labels), 1))
     train, validation = stratified(labels, share, seed)
     return Part(dataset, train, labels), Part(dataset, validation, labels)
 

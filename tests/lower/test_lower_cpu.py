@@ -41,7 +41,7 @@ def test_every_weighted_layer_is_integer(net: str, backend: str) -> None:
 def test_onnxruntime_leaves_nothing_float_between(net: str) -> None:
     """Residual adds, pooling, ReLU and ReLU6 are integer or gone; the input is quantized once."""
     found = others(net, "onnxruntime")
-    integer = {"QLinearAdd", "QLinearGlobalAveragePool", "MaxPool", "Reshape", "Flatten", "Transpose"}
+    integer = {"QLinearAdd", "QLinearGlobalAveragePool", "MaxPool", "NhwcMaxPool", "Reshape", "Flatten", "Transpose"}
     assert set(found) <= {*integer, "QuantizeLinear"}
     assert found["QuantizeLinear"] == 1
     adds = sum(node.op_type == "Add" for node in onnx.load(master(net).path).graph.node)
@@ -92,7 +92,7 @@ def test_float_groups(net: str, backend: str) -> None:
 def test_numbers(net: str, backend: str) -> None:
     """Lowered and master differ by the finer steps, compiled and lowered by rounding; both small beside the signal."""
     reference, file, run = outputs(net, backend, "int8")
-    loose = 3 if net == "resnet18" else 1  # flips grow in a deep random network
+    loose = 1 if net in (*SMALL, "mobilenet_v3_small") else 3  # flips grow in a deep random network
     assert rms(run, file) < 0.025 * loose
     assert rms(file, reference) < 0.03 * loose
     x = samples(net, len(file), seed=7).numpy()
