@@ -8,7 +8,7 @@ from edgekd.models.layers import Classifier, ConvNormAct, channels
 
 
 def dscnn_s(*, classes: int, input_shape: tuple[int, ...], width: float = 1.0, act: str = "relu") -> nn.Module:
-    """Depthwise separable blocks: about 23k parameters."""
+    """Depthwise separable blocks: about 21k parameters."""
     wide = channels(64, width)
     blocks: list[nn.Module] = [ConvNormAct(input_shape[0], wide, stride=2, act=act)]
     for stride in (1, 2, 1, 1):
@@ -20,7 +20,7 @@ def dscnn_s(*, classes: int, input_shape: tuple[int, ...], width: float = 1.0, a
 def mobilenet_xs(
     *, classes: int, input_shape: tuple[int, ...], width: float = 1.0, act: str = "hardswish"
 ) -> nn.Module:
-    """Inverted residuals with squeeze-and-excite (Howard et al., 2019): about 60k parameters."""
+    """Inverted residuals with squeeze-and-excite (Howard et al., 2019): about 48k parameters."""
     first, second = channels(16, width), channels(32, width)
     return nn.Sequential(
         ConvNormAct(input_shape[0], first, act=act),

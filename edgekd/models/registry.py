@@ -39,7 +39,7 @@ def build_model(spec: str, *, classes: int, input_shape: tuple[int, ...], args: 
         )
     try:
         if family == "edgekd":
-            return _known(name, OWN, "edgekd")(classes=classes, input_shape=input_shape, **args)
+            return _own(name, classes, input_shape, args)
         if family == "torchvision":
             return _torchvision(name, classes, args)
         if family == "timm":
@@ -47,7 +47,7 @@ def build_model(spec: str, *, classes: int, input_shape: tuple[int, ...], args: 
         given = {"classes": classes, "input_shape": input_shape}
         wanted = inspect.signature(load_callable(spec, BadModel)).parameters
         module = call(spec, BadModel, **{key: value for key, value in given.items() if key in wanted}, **args)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
         raise BadModel(f"{spec} cannot be made with args {args}: {error}", remedy="mend the model's args") from error
     if not isinstance(module, nn.Module):
         raise BadModel(f"{spec} returned {type(module).__name__}, not a torch.nn.Module")
@@ -68,18 +68,24 @@ def check_classes(outputs: int, classes: Sequence[str], *, where: str) -> None:
         )
 
 
-def _known(name: str, table: dict[str, Any], family: str) -> Any:
-    if name not in table:
-        raise BadModel(f"unknown model {family}:{name}", remedy=nearest(name, list(table)))
-    return table[name]
+def _own(name: str, classes: int, input_shape: tuple[int, ...], args: dict[str, Any]) -> nn.Module:
+    if name not in OWN:
+        raise BadModel(f"unknown model edgekd:{name}", remedy=nearest(name, list(OWN)))
+    if len(input_shape) != 3:
+        raise BadModel(
+            f"edgekd:{name} takes samples of channels, height and width; the data has the shape {input_shape}",
+            remedy="reshape the samples, or give a model of your own: package.module:factory",
+        )
+    return OWN[name](classes=classes, input_shape=input_shape, **args)
 
 
 def _torchvision(name: str, classes: int, args: dict[str, Any]) -> nn.Module:
     from torchvision import models
 
-    known = models.list_models()
+    known = models.list_models(module=models)
     if name not in known:
         raise BadModel(f"unknown model torchvision:{name}", remedy=nearest(name, known))
+    _refuse_downloads("weights", args)
     return models.get_model(name, **({"weights": None, "num_classes": classes} | args))
 
 
@@ -90,4 +96,14 @@ def _timm(name: str, classes: int, input_shape: tuple[int, ...], args: dict[str,
         raise missing_package("timm", "timm") from None
     if not timm.is_model(name):
         raise BadModel(f"unknown model timm:{name}", remedy=nearest(name, timm.list_models()))
+    _refuse_downloads("pretrained", args)
     return timm.create_model(name, **({"pretrained": False, "num_classes": classes, "in_chans": input_shape[0]} | args))
+
+
+def _refuse_downloads(key: str, args: dict[str, Any]) -> None:
+    if args.get(key):
+        raise BadModel(
+            f"args may not ask for {key}: edgekd downloads none",
+            where=f"args.{key}",
+            remedy="fetch the weights yourself, save them as safetensors, and name the file in weights",
+        )

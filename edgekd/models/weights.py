@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -58,7 +57,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
 def save_weights(module: nn.Module, path: Path) -> None:
     """Write the module's state as safetensors, under a temporary name first."""
     temporary = path.with_name(f".{path.name}.tmp")
-    save_file({key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}, temporary)
+    # Cloned: weights that a network uses twice share their memory, which the format refuses.
+    save_file({key: value.detach().cpu().contiguous().clone() for key, value in module.state_dict().items()}, temporary)
     os.replace(temporary, path)
 
 
@@ -68,13 +68,16 @@ def _read(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         try:
             return dict(load_file(path))
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise BadModel(f"is not a safetensors file: {error}", where=str(path)) from None
     try:
         value = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle fails in any way
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise BadModel(
-            f"refused: it holds more than weights, or is damaged ({str(error).splitlines()[0]})",
+            f"refused: it holds more than weights, or is damaged ({reason})",
             where=str(path),
             remedy="save plain weights: safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')",
         ) from None
@@ -83,6 +86,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         if nest is None:
             break
         value = value[nest]
-    if not isinstance(value, Mapping) or not all(isinstance(item, Tensor) for item in value.values()):
+    if not isinstance(value, Mapping) or not all(
+        isinstance(key, str) and isinstance(item, Tensor) for key, item in value.items()
+    ):
         raise BadModel("holds no mapping of names to tensors", where=str(path), remedy="save model.state_dict()")
     return dict(value)
