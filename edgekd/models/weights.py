@@ -31,7 +31,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
             state = {key.removeprefix(prefix): value for key, value in state.items()}
     # Counters of BatchNorm do not change what a network computes; old files lack them.
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if key not in own]
+    unexpected = [key for key in sorted(state) if key not in own and not key.endswith("num_batches_tracked")]
     misshaped = [
         f"{key} is {tuple(state[key].shape)}, the model wants {tuple(own[key].shape)}"
         for key in own
