@@ -119,6 +119,19 @@ class Graph:
         """Whether `site_of` finds a site."""
         return self.site_of(name) is not None
 
+    def needless(self, site: SiteNode) -> bool:
+        """Whether an engine that moves quantizers and fuses activations into kernels wants no such site.
+
+        Behind operators that pass quantized numbers on, and between a weighted layer and its activation.
+        """
+        producer = self.producer.get(site.tensor)
+        if producer is None:
+            return False
+        if producer.op_type in PASSING:
+            return self.is_quantized(producer.input[0])
+        users = self.users(site.tensor)
+        return producer.op_type in WEIGHTED and bool(users) and all(user.op_type in ACTIVATIONS for user in users)
+
     def bypass(self, quantize: onnx.NodeProto, dequantize: onnx.NodeProto) -> None:
         """Take a Q/DQ pair out: its users read the float value."""
         for node in self.consumers.get(dequantize.output[0], []):

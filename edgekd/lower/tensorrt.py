@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import onnx
 
-from edgekd.lower.graph import ACTIVATIONS, PASSING, WEIGHTED, Graph, SiteNode
+from edgekd.lower.graph import Graph, SiteNode
 
 NEEDS_OUTPUT_SITE = False
 INTEGER_BIAS = False
@@ -21,16 +21,12 @@ FEWEST_CHANNELS = 16
 
 def drops(graph: Graph, site: SiteNode) -> bool:
     """Whether this backend wants no site here."""
-    producer = graph.producer.get(site.tensor)
-    if producer is None:
-        return False
-    if producer.op_type in PASSING:
-        return graph.is_quantized(producer.input[0])
-    users = graph.users(site.tensor)
-    if producer.op_type in WEIGHTED and users and all(user.op_type in ACTIVATIONS for user in users):
+    if graph.needless(site):
         return True
+    producer, users = graph.producer.get(site.tensor), graph.users(site.tensor)
     return (
-        producer.op_type == "Conv"
+        producer is not None
+        and producer.op_type == "Conv"
         and len(users) == 1
         and users[0].op_type == "Add"
         and _is_fused(graph, producer, users[0])

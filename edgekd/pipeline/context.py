@@ -105,6 +105,10 @@ class Context:
             part["code"] = code_digest(data.factory)
         return part
 
+    def training(self) -> dict[str, Any]:
+        """What every training takes of the recipe."""
+        return {"data": self.recipe.data, "task": self.task, "seed": self.recipe.seed}
+
     def batches(
         self, split: str, *, limit: int | None = None, size: int = 256
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:

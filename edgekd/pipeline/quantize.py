@@ -106,11 +106,9 @@ class QuantizeStage(Stage):
                 context.source,
                 config=recipe.quantize,
                 distill=recipe.distill,
-                data=recipe.data,
-                task=context.task,
-                seed=recipe.seed,
                 scratch=scratch,
                 progress=progress,
+                **context.training(),
                 evaluate=evaluate,
                 on_epoch_start=on_epoch_start,
             )

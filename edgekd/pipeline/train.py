@@ -52,11 +52,9 @@ class TeacherStage(Stage):
                 module,
                 context.source,
                 config=config,
-                data=context.recipe.data,
-                task=context.task,
-                seed=context.recipe.seed,
                 scratch=scratch,
                 progress=progress,
+                **context.training(),
             ).history
         return _write_outcome(context, module, out, history)
 
@@ -94,11 +92,9 @@ class DistillStage(Stage):
                 teacher,
                 context.source,
                 config=recipe.distill,
-                data=recipe.data,
-                task=context.task,
-                seed=recipe.seed,
                 scratch=scratch,
                 progress=progress,
+                **context.training(),
             ).history
         return _write_outcome(context, student, out, history)
 
@@ -127,11 +123,9 @@ class FinetuneStage(Stage):
             student,
             context.source,
             config=recipe.finetune,
-            data=recipe.data,
-            task=context.task,
-            seed=recipe.seed,
             scratch=scratch,
             progress=progress,
+            **context.training(),
         ).history
         return _write_outcome(context, student, out, history)
 

@@ -131,7 +131,11 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON under a temporary name, sync and rename: a reader sees the old file or the new one."""
-    data = (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+    write_atomically(path, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write bytes under a temporary name beside ``path``, sync and rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:

@@ -6,13 +6,13 @@ the module, never by its version number alone.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from .bundle_files import write_atomically
 from .sessions import SessionError
 from .tensorrt_api import Flavor, load_tensorrt, make_logger, strongly_typed_only
 
@@ -87,19 +87,6 @@ def build_engine(
         layers=layers,
         compute_capabilities=capabilities,
     )
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write to a temporary name beside ``path`` and rename: a reader sees the old file or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _ways(trt: Any, typing: Typing) -> list[str]:

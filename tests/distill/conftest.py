@@ -1,14 +1,6 @@
-"""Tiny networks gain nothing from a second thread, and lose much where other work runs beside them."""
-
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _always(one_thread: None) -> None:
+    """Every test here."""

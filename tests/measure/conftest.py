@@ -12,8 +12,7 @@ from edgekd.measure.spec import save_arrays
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left_running(tmp_path, monkeypatch):
-    monkeypatch.setenv("EDGEKD_HOME", str(tmp_path / "home"))
+def _nothing_is_left_running():
     yield
     assert not workers_of(os.getpid())
 
