@@ -7,10 +7,10 @@ import json
 import numpy as np
 import onnx
 import pytest
-from edgekd.bundle import load_bundle
 from fast_recipe import FAST, TARGETS
 
 import edgekd
+from edgekd.bundle import load_bundle
 
 
 def rows(built):

@@ -10,9 +10,9 @@ import sys
 import time
 
 import pytest
-from edgekd.bundle import load_bundle
 from fast_recipe import FAST
 
+from edgekd.bundle import load_bundle
 from edgekd.store import Store
 
 COMMAND = [sys.executable, "-m", "edgekd", "build", "digits", "--target", "jetson"]

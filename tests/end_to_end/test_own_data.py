@@ -6,11 +6,11 @@ import sys
 
 import numpy as np
 import pytest
-from edgekd.bundle import load_bundle
 from PIL import Image
 from safetensors.torch import save_file
 
 import edgekd
+from edgekd.bundle import load_bundle
 
 SPEECH = '''
 import torch
