@@ -6,6 +6,9 @@ from typing import Any
 
 from edgekd.recipe import Budget
 
+# 100 * (0.98 - 0.97) is not 1: a figure of just the limit is within it.
+ROUNDING = 1e-9
+
 
 def judge(budget: Budget, entry: dict[str, Any]) -> dict[str, Any]:
     """``met`` True or False, or None where nothing is missed but a figure was not measured; what is ``missed``."""
@@ -23,6 +26,6 @@ def judge(budget: Budget, entry: dict[str, Any]) -> dict[str, Any]:
             continue
         if figure is None:
             unknown.append(key)
-        elif figure > limit:
+        elif figure > limit + ROUNDING:
             missed.append(f"{key}: {figure:.3g} {unit}, {limit:g} allowed")
     return {"met": False if missed else None if unknown else True, "missed": missed, "not_measured": unknown}
