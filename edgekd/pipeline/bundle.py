@@ -133,8 +133,8 @@ class BundleStage(Stage):
 
     def _golden(self, inputs: dict[str, Artifact], chosen: dict[str, Any]) -> Golden:
         source = self.context.source
-        count = min(GOLDEN_SAMPLES, len(source.test))  # type: ignore[arg-type]
-        return make_golden(source.raw("test", range(count)), source.preprocess, *self._reference(inputs, chosen))
+        picked = self.context.picked("test", GOLDEN_SAMPLES)
+        return make_golden(source.raw("test", picked), source.preprocess, *self._reference(inputs, chosen))
 
     def _outputs(self, inputs: dict[str, Artifact], row: dict[str, Any], batch: np.ndarray) -> dict[str, GoldenOutput]:
         run, tolerances = self._reference(inputs, row)

@@ -109,17 +109,33 @@ class Context:
         """What every training takes of the recipe."""
         return {"data": self.recipe.data, "task": self.task, "seed": self.recipe.seed}
 
+    def picked(self, split: str, count: int) -> list[int]:
+        """Indices of ``count`` samples that stand for the whole split (all, where it has no more), ascending.
+
+        One is drawn from each of ``count`` equal stretches: data sorted by class gives samples of every class, and
+        so does data whose classes take turns. The same recipe gives the same indices.
+        """
+        whole = len(getattr(self.source, split))
+        ends = np.arange(min(count, whole) + 1) * whole // max(1, min(count, whole))
+        drawn: list[int] = np.random.default_rng(self.recipe.seed).integers(ends[:-1], ends[1:]).tolist()
+        return drawn
+
     def batches(
         self, split: str, *, limit: int | None = None, size: int = 256
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Preprocessed float32 batches and int64 labels of a split as numpy, in order; at most ``limit`` samples."""
-        seen = 0
-        for x, y in self.source.loader(split, size, shuffle=False):
-            if limit is not None and seen >= limit:
-                return
-            room = len(y) if limit is None else min(len(y), limit - seen)
-            seen += room
-            yield x[:room].numpy(), y[:room].numpy()
+        """Preprocessed float32 batches and int64 labels of a split as numpy, in order; of ``limit`` `picked` samples."""
+        if limit is None or limit >= len(getattr(self.source, split)):
+            for x, y in self.source.loader(split, size, shuffle=False):
+                yield x.numpy(), y.numpy()
+            return
+        picked, held = self.picked(split, limit), self.source.tensors(split)
+        for begin in range(0, len(picked), size):
+            part = picked[begin : begin + size]
+            if held is not None:
+                yield held[0][part].numpy(), held[1][part].numpy()
+                continue
+            rows = [self.source.sample(split, index) for index in part]
+            yield np.stack([x.numpy() for x, _ in rows]), np.array([label for _, label in rows], np.int64)
 
     def score(self, outputs: np.ndarray, labels: np.ndarray) -> float:
         """The task's metric, in [0, 1]."""
