@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
+from edgekd.data.image_files import image_files
 from edgekd.errors import BadData, missing_package
 from edgekd.recipe import DataConfig
 
@@ -14,14 +15,12 @@ def fingerprint(config: DataConfig, *, seed: int) -> str:
     """SHA-256 over the data's files (their names and contents), or over every sample of a factory's data.
 
     Raises:
-        BadData: a folder that is not there.
+        BadData: a folder that is not there or holds no classes of images, or a file that cannot be read.
         Missing: the package that holds the data is not installed.
     """
     if config.folder is not None:
         root = Path(config.folder)
-        if not root.is_dir():
-            raise BadData("there is no such folder", where=config.folder, remedy="check data.folder")
-        return _files(sorted(path for path in root.rglob("*") if path.is_file()), root)
+        return _files([path for rows in image_files(root).rows.values() for path, _ in rows], root)
     if config.factory is not None:
         from edgekd.data.load import load_data
 
@@ -42,7 +41,12 @@ def fingerprint(config: DataConfig, *, seed: int) -> str:
 def _files(paths: list[Path], root: Path) -> str:
     whole = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        try:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise BadData(
+                f"cannot be read: {error.strerror or error}", where=str(path), remedy="remove or mend it"
+            ) from error
         whole.update(f"{path.relative_to(root).as_posix()}\0{digest}\n".encode())
     return whole.hexdigest()

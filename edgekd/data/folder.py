@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 
+from edgekd.data.image_files import image_files
 from edgekd.data.source import DataSource
 from edgekd.data.splits import Part, split_validation, stratified
 from edgekd.errors import BadData
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 TEST_SHARE = 0.2
 # What torchvision's and timm's classifiers are commonly evaluated with.
 IMAGENET = {
@@ -55,45 +55,21 @@ def load_folder(folder: str, preprocess: dict[str, Any] | None, seed: int) -> Da
     Raises:
         BadData: missing or empty folder, one class only, or test classes that training lacks.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise BadData("there is no such folder", where=folder, remedy="check data.folder")
-    split = (root / "train").is_dir()
-    base = root / "train" if split else root
-    classes = sorted(path.name for path in base.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not classes:
-        raise BadData("has no class folders", where=str(base), remedy="make one subfolder of images for each class")
-    everything = Images(_rows(base, classes))
+    files = image_files(Path(folder))
+    everything = Images(files.rows["train"])
     labels = everything.labels
-    if split and (root / "test").is_dir():
-        test: Dataset[Any] = Images(_rows(root / "test", classes))
+    if "test" in files.rows:
+        test: Dataset[Any] = Images(files.rows["test"])
         rest = np.arange(len(labels))
     else:
         rest, picked = stratified(labels, TEST_SHARE, seed)
         test = Part(everything, picked, labels)
     remaining = Images([everything.rows[i] for i in rest])
-    if split and (root / "val").is_dir():
+    if "val" in files.rows:
         train: Dataset[Any] = remaining
-        val: Dataset[Any] = Images(_rows(root / "val", classes))
+        val: Dataset[Any] = Images(files.rows["val"])
     else:
         train, val = split_validation(remaining, labels[rest], seed)
-    return DataSource(train=train, val=val, test=test, classes=classes, preprocess=preprocess or IMAGENET, name=folder)
-
-
-def _rows(base: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    index = {name: i for i, name in enumerate(classes)}
-    rows = []
-    for place in sorted(path for path in base.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        if place.name not in index:
-            raise BadData(
-                f"the class {place.name!r} is not in the training folder", where=str(place), remedy="add or remove it"
-            )
-        images = sorted(path for path in place.rglob("*") if path.suffix.lower() in ENDINGS)
-        if not images:
-            raise BadData(
-                "has no images", where=str(place), remedy=f"put images there ({', '.join(ENDINGS)}), or remove it"
-            )
-        rows += [(path, index[place.name]) for path in images]
-    if not rows:
-        raise BadData("has no images", where=str(base), remedy="make one subfolder of images for each class")
-    return rows
+    return DataSource(
+        train=train, val=val, test=test, classes=files.classes, preprocess=preprocess or IMAGENET, name=folder
+    )

@@ -123,7 +123,7 @@ class Context:
     def batches(
         self, split: str, *, limit: int | None = None, size: int = 256
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Preprocessed float32 batches and int64 labels of a split as numpy, in order; of ``limit`` `picked` samples."""
+        """Preprocessed float32 batches and int64 labels as numpy, in order: all, or ``limit`` `picked` ones."""
         if limit is None or limit >= len(getattr(self.source, split)):
             for x, y in self.source.loader(split, size, shuffle=False):
                 yield x.numpy(), y.numpy()

@@ -235,6 +235,39 @@ def test_fingerprint_of_a_folder(tmp_path: Path) -> None:
     assert len({first, changed, moved}) == 3
 
 
+def test_fingerprint_is_of_the_files_that_are_read(tmp_path: Path) -> None:
+    """A class may be a link to where the images are; what lies beside the images is not data."""
+    elsewhere = image_folder(tmp_path / "elsewhere", {"dog": 3}) / "dog"
+    folder = image_folder(tmp_path / "images", {"cat": 3})
+    (folder / "dog").symlink_to(elsewhere)
+    config = DataConfig(folder=str(folder))
+    first = fingerprint(config, seed=0)
+    for stray in ("notes.txt", "cat/Thumbs.db", ".cache/x.png"):
+        (folder / stray).parent.mkdir(exist_ok=True)
+        (folder / stray).write_text("not data")
+    assert fingerprint(config, seed=0) == first
+    image(elsewhere / "1.png", seed=77)
+    assert fingerprint(config, seed=0) != first
+
+
+def test_fingerprint_leaves_out_what_is_beside_the_splits(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    image_folder(folder / "train", {"cat": 3, "dog": 3})
+    config = DataConfig(folder=str(folder))
+    first = fingerprint(config, seed=0)
+    image_folder(folder / "originals", {"cat": 1})
+    assert fingerprint(config, seed=0) == first
+    image_folder(folder / "test", {"cat": 1, "dog": 1})
+    assert fingerprint(config, seed=0) != first
+
+
+def test_fingerprint_tells_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path, {"cat": 3, "dog": 3})
+    (folder / "cat" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(BadData, match=r"gone\.png: cannot be read: No such file"):
+        fingerprint(DataConfig(folder=str(folder)), seed=0)
+
+
 def test_fingerprint_of_a_factory() -> None:
     def of(**args) -> str:
         return fingerprint(DataConfig(factory="user_data:spectrograms", args=args), seed=0)
