@@ -51,12 +51,16 @@ def test_resize_is_pillows(height: int, width: int, size: tuple[int, int], mode:
     mode=st.sampled_from(["bilinear", "bicubic"]),
 )
 def test_photographs_made_smaller_at_once(height: int, width: int, share: float, mode: str) -> None:
-    """What training pipelines do: both sides alike, in one call; within a code whatever Pillow starts with."""
+    """What training pipelines do: both sides alike, in one call; within rounding whatever Pillow starts with.
+
+    Two passes round by half a code each, and bicubic weights make up to 1.3 of the first: two orders differ by 2.3.
+    """
     smooth = np.asarray(Image.fromarray(noise(9, 9, 3)).resize((width, height), Image.Resampling.BICUBIC))
     size = (round(height * share), round(width * share))
     got = apply({"layout": "hwc", "resize": {"mode": mode, "size": list(size)}}, smooth)
     want = np.asarray(Image.fromarray(smooth).resize(size[::-1], MODES[mode])).transpose(2, 0, 1)
-    assert np.abs(got - want).max() <= 1
+    assert np.abs(got - want).max() <= 2
+    assert np.mean(np.abs(got - want) > 1) < 0.1
 
 
 @settings(deadline=None, max_examples=40)
