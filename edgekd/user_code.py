@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +58,37 @@ def call(spec: str, error: type[BadInput], **arguments: Any) -> Any:
         raise error(
             f"your code failed: {type(cause).__name__}: {cause}", where=spec, remedy="mend it; --debug shows where"
         ) from cause
+
+
+def code_digest(spec: str) -> str:
+    """SHA-256 over the code that ``package.module:name`` is part of, none of which is run; "absent" without a source.
+
+    Of a package every Python file below its top folder counts, of a plain module those beside it: what it may import
+    of the user's. What it needs of installed packages is not followed.
+    """
+    make_folder_importable()
+    top = spec.partition(":")[0].partition(".")[0]
+    try:
+        found = importlib.util.find_spec(top) if top.isidentifier() else None
+    except Exception:  # a finder of the user's own
+        found = None
+    if found is None:
+        return "absent"  # told where the code is loaded
+    if found.submodule_search_locations is not None:
+        files = [(path, root) for root in map(Path, found.submodule_search_locations) for path in root.rglob("*.py")]
+    elif found.has_location and found.origin is not None:
+        root = Path(found.origin).parent
+        files = [(path, root) for path in root.glob("*.py")]
+    else:
+        files = []
+    whole = hashlib.sha256()
+    for path, root in sorted(files):
+        try:
+            text = path.read_bytes()
+        except OSError:  # told where it is imported, if it is
+            continue
+        whole.update(f"{path.relative_to(root).as_posix()}\0".encode() + hashlib.sha256(text).digest())
+    return whole.hexdigest() if files else "absent"
 
 
 def make_folder_importable() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from collections.abc import Iterator
 from functools import cached_property
 from importlib import metadata
@@ -14,7 +13,7 @@ import numpy as np
 
 from edgekd.errors import BadModel
 from edgekd.recipe import ModelConfig, Recipe
-from edgekd.user_code import make_folder_importable
+from edgekd.user_code import code_digest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,6 +39,9 @@ class Context:
         """The data's fingerprint, found without torch for built-in sets and folders."""
         from edgekd.data.fingerprint import fingerprint
 
+        if self.recipe.data.factory is not None:
+            # A factory may be slow, or give other data the second time: what is fingerprinted is what is used.
+            return self.source.digest()
         return fingerprint(self.recipe.data, seed=self.recipe.seed)
 
     @cached_property
@@ -151,18 +153,6 @@ def versions(*packages: str) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "absent"
     return found
-
-
-def code_digest(spec: str) -> str:
-    """SHA-256 of the module file that ``package.module:name`` names; what that module imports is not followed."""
-    make_folder_importable()
-    try:
-        found = importlib.util.find_spec(spec.partition(":")[0])
-    except (ImportError, ValueError):
-        found = None
-    if found is None or found.origin is None or not Path(found.origin).is_file():
-        return "absent"  # told where the code is loaded
-    return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
 
 
 def _weights_digest(path: Path) -> str:

@@ -77,3 +77,13 @@ def test_limited_batches_are_the_picked_samples(own: Path, monkeypatch: pytest.M
     assert (x.dtype, y.dtype) == (np.float32, np.int64)
     assert y.tolist() == [row[1] for row in rows]
     assert sum(len(labels) for _, labels in build.batches("test", size=50)) == 120
+
+
+def test_a_users_factory_is_called_once(own: Path) -> None:
+    build = context()
+    assert len(build.fingerprint) == 64
+    assert len(build.source.test) == 120  # type: ignore[arg-type]
+    assert build.data_part()["fingerprint"] == context().fingerprint
+    import code_of_mine  # type: ignore[import-not-found]
+
+    assert code_of_mine.calls == [120, 120], "once for each of two builds"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import BadData, BadModel, Missing
-from edgekd.user_code import call, load_callable
+from edgekd.user_code import call, code_digest, load_callable
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +93,46 @@ def test_a_callable_that_fails(name: str, told: str) -> None:
 def test_an_error_of_edgekd_passes_through() -> None:
     with pytest.raises(Missing, match="no camera"):
         call("my_code.data:refuse", BadData)
+
+
+def test_the_digest_of_code_is_of_the_whole_package(here: Path) -> None:
+    before = code_digest("my_code.data:make")
+    assert code_digest("my_code.neighbour:make") == before
+    (here / "beside.py").write_text("")
+    (here / "my_code" / "notes.txt").write_text("")
+    assert code_digest("my_code.data:make") == before
+    (here / "my_code" / "neighbour.py").write_text("VALUE = 8")
+    after = code_digest("my_code.data:make")
+    (here / "my_code" / "inner").mkdir()
+    (here / "my_code" / "inner" / "deep.py").write_text("")
+    assert len({before, after, code_digest("my_code.data:make")}) == 3
+
+
+def test_the_digest_of_a_plain_modules_code_is_of_its_folder(here: Path) -> None:
+    (here / "my_module.py").write_text("import my_helper")
+    (here / "my_helper.py").write_text("1")
+    before = code_digest("my_module:make")
+    (here / "my_helper.py").write_text("2")
+    after = code_digest("my_module:make")
+    (here / "my_code" / "data.py").write_text("")
+    assert before != after == code_digest("my_module:make")
+
+
+def test_the_digest_of_code_runs_none_of_it(here: Path) -> None:
+    (here / "my_code" / "__init__.py").write_text("raise RuntimeError('no camera')")
+    assert code_digest("my_code.data:make") != "absent"
+    assert "my_code" not in sys.modules
+
+
+@pytest.mark.parametrize("spec", ["your_code:make", ":make", "", "a/b:make", "..:make", "sys:exit"])
+def test_code_that_is_not_there_has_no_digest(spec: str) -> None:
+    assert code_digest(spec) == "absent"
+
+
+def test_a_finder_of_the_users_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Finder:
+        def find_spec(self, *_: object) -> None:
+            raise OSError("the share is away")
+
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    assert code_digest("my_code.data:make") == "absent"
