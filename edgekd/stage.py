@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -45,10 +46,15 @@ class NoProgress:
 
 
 class Stage(ABC):
-    """Base of the stages; ``version`` is raised whenever the same inputs give another output."""
+    """Base of the stages; ``version`` is raised when the same inputs give another output for reasons beyond ``code``.
+
+    ``code`` names the packages and files of edgekd, below its folder, that shape the output: their source is part of
+    the key. What a stage gets through its inputs is in their keys already.
+    """
 
     name: ClassVar[str]
     version: ClassVar[int]
+    code: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def key(self, inputs: dict[str, Artifact]) -> str:
@@ -68,15 +74,35 @@ class StageRun(NamedTuple):
 
 
 def make_key(stage: Stage, part: dict[str, Any], inputs: dict[str, Artifact], versions: dict[str, str]) -> str:
-    """SHA-256 over the canonical JSON of the stage, its part of the recipe, its inputs' keys and package versions."""
+    """SHA-256 over the canonical JSON of the stage, its code and part of the recipe, inputs' keys, package versions."""
     value = {
         "stage": stage.name,
         "version": stage.version,
+        "code": {name: source_digest(name) for name in stage.code},
         "part": part,
         "inputs": {name: artifact.key for name, artifact in inputs.items()},
         "versions": versions,
     }
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@cache
+def source_digest(name: str, *, root: Path = Path(__file__).parent) -> str:
+    """SHA-256 over a file, or every file of a package, of edgekd; ``name`` is relative to ``root``.
+
+    Raises:
+        FileNotFoundError: there is nothing of that name: a stage would not notice that its code changed.
+    """
+    place = root / name
+    files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+    whole = hashlib.sha256()
+    for path in files:
+        if path.suffix != ".pyc":
+            whole.update(f"{path.relative_to(root).as_posix()}\0".encode())
+            whole.update(hashlib.sha256(path.read_bytes()).digest())
+    if not files:
+        raise FileNotFoundError(f"edgekd has no {name}")
+    return whole.hexdigest()
 
 
 def run_stage(store: Store, stage: Stage, inputs: dict[str, Artifact], progress: Progress) -> StageRun:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -50,18 +49,18 @@ class BundleStage(Stage):
 
     name = "bundle"
     version = 1
+    code = ("runtime", "bundle", "report", "pipeline")
 
     def __init__(self, context: Context, target: Target, reproduce: str) -> None:
         """``reproduce``: the command without its targets; empty: the recipe of the manifest is what is built."""
         self.context, self.target, self.reproduce = context, target, reproduce
 
     def key(self, inputs: dict[str, Artifact]) -> str:
-        """Hash of the recipe, the inputs, the command, and of the code that travels or writes."""
+        """Hash of the recipe, the inputs and the command."""
         part = {
             "recipe": _portable(self.context.recipe.model_dump(mode="json")),
             "target": self.target.model_dump(mode="json"),
             "reproduce": self.reproduce,
-            "code": {name: _code_digest(name) for name in ("runtime", "bundle", "report")},
         }
         return make_key(self, part, inputs, versions(*NAMED_PACKAGES))
 
@@ -201,11 +200,3 @@ def _portable(recipe: dict[str, Any]) -> dict[str, Any]:
     recipe["targets"] = [Path(name).name for name in recipe["targets"]]
     recipe["quantize"]["calibration"] = Path(recipe["quantize"]["calibration"]).name
     return recipe
-
-
-def _code_digest(package: str) -> str:
-    whole = hashlib.sha256()
-    for path in sorted((Path(__file__).parents[1] / package).rglob("*")):
-        if path.is_file() and path.suffix != ".pyc":
-            whole.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    return whole.hexdigest()

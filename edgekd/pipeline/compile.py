@@ -37,6 +37,7 @@ class CompileStage(Stage):
 
     name = "compile"
     version = 1
+    code = ("lower", "backends", "measure", "runtime", "forms.py", "pipeline")
 
     def __init__(self, context: Context, target: Target) -> None:
         """``target``: its precision is already the one that this build makes."""

@@ -32,6 +32,7 @@ class MeasureStage(Stage):
 
     name = "measure"
     version = 1
+    code = ("backends", "measure", "runtime", "forms.py", "pipeline")
 
     def __init__(self, context: Context, target: Target) -> None:
         self.context, self.target = context, target

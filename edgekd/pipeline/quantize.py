@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekd.pipeline.context import Context, versions
-from edgekd.pipeline.train import WEIGHTS
+from edgekd.pipeline.train import TRAINING_CODE, WEIGHTS
 from edgekd.stage import Artifact, Progress, Stage, make_key
 from edgekd.target import load_calibration
 
@@ -31,6 +31,14 @@ class QuantizeStage(Stage):
 
     name = "quantize"
     version = 1
+    code = (
+        *TRAINING_CODE,
+        "quantize",
+        "forms.py",
+        "measure/proof.py",
+        "runtime/session_onnxruntime.py",
+        "pipeline/quantize.py",
+    )
 
     def __init__(self, context: Context, *, integer: bool) -> None:
         """``integer``: whether any target wants a master; without, only the float student is written."""

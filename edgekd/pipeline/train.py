@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 TRAINING_PACKAGES = ("torch", "torchvision", "lightning-fabric", "timm")
+TRAINING_CODE = (
+    "data",
+    "models",
+    "tasks",
+    "distill",
+    "runtime/preprocess.py",
+    "pipeline/context.py",
+    "pipeline/train.py",
+)
 # The weights of every trained artifact.
 WEIGHTS = "model.safetensors"
 
@@ -24,6 +33,7 @@ class TeacherStage(Stage):
 
     name = "teacher"
     version = 1
+    code = TRAINING_CODE
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -64,6 +74,7 @@ class DistillStage(Stage):
 
     name = "distill"
     version = 1
+    code = TRAINING_CODE
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -104,6 +115,7 @@ class FinetuneStage(Stage):
 
     name = "finetune"
     version = 1
+    code = TRAINING_CODE
 
     def __init__(self, context: Context) -> None:
         self.context = context
