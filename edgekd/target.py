@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import platform
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from edgekd.errors import BadRecipe, BadTarget
+from edgekd.runtime.machine import is_machine_of
+from edgekd.runtime.requirement import Requirement
 from edgekd.yaml_source import load_yaml, nearest, validate
 
 Isa = Literal["host", "avx2", "avx512", "avx512-vnni", "avx-vnni", "amx", "neon", "neon-dot"]
@@ -24,10 +27,23 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def _requirement(versions: str) -> str:
+    Requirement.parse(f"runtime{versions}")
+    return versions
+
+
+def _pattern(board: str) -> str:
+    try:
+        re.compile(board)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from None
+    return board
+
+
 class RuntimeConfig(Part):
     """How the runtime is set: ``threads`` of one inference, TensorRT's ``workspace_mb`` (MiB)."""
 
-    versions: str = ""
+    versions: Annotated[str, AfterValidator(_requirement)] = ""
     flavour: Literal["default", "rtx"] = "default"
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
     inference_precision: Literal["f32", "bf16", "f16"] = "f32"
@@ -36,7 +52,7 @@ class RuntimeConfig(Part):
 
 
 class Target(Part):
-    """One place to run: backend, precision, architecture and instruction set."""
+    """One place to run: backend, precision, architecture, instruction set; ``board`` is a pattern of its name."""
 
     name: Name
     aliases: tuple[Name, ...] = ()
@@ -45,24 +61,33 @@ class Target(Part):
     precision: Literal["int8", "fp32", "fp16"] = "int8"
     arch: Literal["host", "x86_64", "aarch64"] = "host"
     isa: Isa | None = None
+    board: Annotated[str, AfterValidator(_pattern)] | None = None
     runtime: RuntimeConfig = RuntimeConfig()
     device: str | None = None
     container: str | None = None
 
     def resolved_isa(self) -> str | None:
-        """The instruction set with "host" replaced by this machine's."""
-        return host_isa() if self.isa == "host" else self.isa
+        """The instruction set with "host" replaced by this machine's; so is none, where the target may be this one."""
+        if self.isa == "host" or (self.isa is None and self._is_cpu_of_this_architecture()):
+            return host_isa()
+        return self.isa
 
     def has_vnni(self) -> bool:
-        """Whether u8 x s8 products accumulate without 16-bit saturation (VNNI, AMX, ARM dot or NEON)."""
+        """Whether u8 x s8 products accumulate without 16-bit saturation (VNNI, AMX, ARM dot or NEON, any GPU)."""
+        if self.backend == "tensorrt":
+            return True
         isa = self.resolved_isa()
-        return isa is None or isa in VNNI or isa.startswith("neon")
+        # Of an x86 CPU that is not named the worst is expected.
+        return self.arch == "aarch64" if isa is None else isa in VNNI or isa.startswith("neon")
 
     def is_here(self) -> bool:
-        """Whether this machine can run and time the target: same architecture; for TensorRT a GPU and its driver."""
-        if self.arch not in ("host", platform.machine()):
+        """Whether this machine can run and time the target: its architecture, instruction set, board and GPU."""
+        if not is_machine_of({"arch": self.arch, "isa": self.isa, "board": self.board}):
             return False
-        return self.backend != "tensorrt" or Path("/dev/nvidia0").exists()
+        return self.backend != "tensorrt" or _has_gpu()
+
+    def _is_cpu_of_this_architecture(self) -> bool:
+        return self.backend != "tensorrt" and self.arch in ("host", platform.machine())
 
 
 class CalibrationPolicy(Part):
@@ -122,6 +147,14 @@ def shipped(folder: str) -> Path:
     """A data folder of edgekd: inside the package in a wheel, beside it in a checkout."""
     inside = Path(__file__).parent / folder
     return inside if inside.is_dir() else Path(__file__).parent.parent / folder
+
+
+@cache
+def _has_gpu() -> bool:
+    # Here, since it brings numpy.
+    from edgekd.runtime.tensorrt_api import has_gpu
+
+    return has_gpu()
 
 
 @cache

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,34 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+# Of each instruction set that a target may name, the flag that tells it.
+_ISA_FLAGS = {
+    "avx2": "avx2",
+    "avx512": "avx512bw",
+    "avx512-vnni": "avx512_vnni",
+    "avx-vnni": "avx_vnni",
+    "amx": "amx_int8",
+    "neon-dot": "asimddp",
+}
+
+
+def is_machine_of(target: dict[str, Any]) -> bool:
+    """Whether this machine is the one that a target of a manifest means: ``arch``, ``isa`` and ``board``.
+
+    What the target leaves open, or calls "host", every machine has; ``board`` is a pattern of the board's name.
+    """
+    machine = describe_machine()
+    if (target.get("arch") or "host") not in ("host", machine["arch"]):
+        return False
+    isa = target.get("isa") or "host"
+    if isa == "neon" and machine["arch"] != "aarch64":
+        return False
+    if isa in _ISA_FLAGS and _ISA_FLAGS[isa] not in machine["isa"]:
+        return False
+    pattern = target.get("board")
+    return not pattern or re.search(pattern, machine["board"] or "") is not None
+
+
 def machine_name() -> str:
     """The machine in one line, as figures name it."""
     machine = describe_machine()
@@ -68,6 +97,15 @@ def machine_key() -> str:
     machine = describe_machine()
     parts = {key: machine[key] for key in ("cpu", "arch", "isa", "cores", "usable_cores", "gpu", "gpu_driver")}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def isa() -> str:
+    """The best integer instruction set of this machine, as targets name it."""
+    flags, _ = _cpu()
+    if platform.machine() in ("aarch64", "arm64"):
+        return "neon-dot" if "asimddp" in flags else "neon"
+    known = (("amx_int8", "amx"), ("avx512_vnni", "avx512-vnni"), ("avx_vnni", "avx-vnni"), ("avx512bw", "avx512"))
+    return next((name for flag, name in known if flag in flags), "avx2")
 
 
 def usable_cpus() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .bundle_files import MEASUREMENTS, BundleError, read_json, write_json
-from .machine import describe_machine
+from .machine import describe_machine, is_machine_of
 
 
 def read_measurements(root: Path) -> dict[str, Any]:
@@ -46,13 +45,13 @@ def append_entry(root: Path, entry: dict[str, Any]) -> None:
 
 
 def new_entry(manifest: dict[str, Any], source: str) -> dict[str, Any]:
-    """The head of an entry made now, here, by ``source``; its architecture tells whether this may be the target."""
+    """The head of an entry made now, here, by ``source``; the machine tells whether this may be the target."""
     return {
         "source": source,
         "date": now(),
         "machine": describe_machine(),
         "target": manifest["target"]["name"],
-        "on_target": manifest["target"].get("arch", "host") in ("host", platform.machine()),
+        "on_target": is_machine_of(manifest["target"]),
         "not_measured": None,
     }
 

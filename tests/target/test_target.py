@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edgekd.backends import get_backend
 from edgekd.errors import BadRecipe, BadTarget, ExitCode
+from edgekd.runtime.tensorrt_api import has_gpu
 from edgekd.target import (
     CalibrationPolicy,
     Target,
@@ -106,6 +107,9 @@ def test_a_target_file_of_the_users(tmp_path: Path) -> None:
         ("name: board", "name: 5", ["board.yaml:1: name: should be text", "quotes"]),
         ("  - b", "  - /", ["board.yaml:3: aliases.0: "]),
         ("name: board", "name: [", ["board.yaml:", "is not YAML"]),
+        ('">=1.20"', '"~=1.20"', ["board.yaml:9: runtime.versions: ", "'~=1.20'", "use >=, <="]),
+        ('">=1.20"', '">=1.x"', ["board.yaml:9: runtime.versions: ", "'>=1.x'"]),
+        ("device: null", 'board: "Pi ("', ["board.yaml:11: board: ", "regular expression"]),
     ],
 )
 def test_mistakes_in_a_target_file(tmp_path: Path, old: str, new: str, told: list[str]) -> None:
@@ -158,11 +162,60 @@ def test_which_instruction_sets_do_not_saturate(isa: str, wide: bool) -> None:
     assert Target(name="t", backend="onnxruntime", isa=isa).has_vnni() is wide  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("isa", "wide"), [("avx2", False), ("amx", True), ("neon", True)])
+def test_an_instruction_set_that_is_not_named_is_the_hosts(
+    monkeypatch: pytest.MonkeyPatch, isa: str, wide: bool
+) -> None:
+    monkeypatch.setattr("edgekd.target.host_isa", lambda: isa)
+    assert Target(name="t", backend="onnxruntime").has_vnni() is wide
+    assert Target(name="t", backend="onnxruntime", arch=platform.machine()).has_vnni() is wide  # type: ignore[arg-type]
+    # Integers of a GPU never saturate, whatever CPU sits beside it.
+    assert Target(name="t", backend="tensorrt").has_vnni() is True
+    # ARM accumulates in 32 bits; of an x86 CPU that nobody knows, the worst is expected.
+    monkeypatch.setattr("edgekd.target.platform.machine", lambda: "riscv64")
+    assert Target(name="t", backend="onnxruntime", arch="aarch64").has_vnni() is True
+    assert Target(name="t", backend="onnxruntime", arch="x86_64").has_vnni() is False
+
+
+FLAGS = {"avx2": "avx2", "avx512": "avx512bw", "avx512-vnni": "avx512_vnni", "avx-vnni": "avx_vnni", "amx": "amx_int8"}
+
+
+@pytest.mark.parametrize("isa", [*FLAGS, "neon", "neon-dot", "host"])
+def test_a_target_is_here_where_its_instruction_set_is(isa: str) -> None:
+    flags = Path("/proc/cpuinfo").read_text().split()
+    arm = platform.machine() == "aarch64"
+    has = {"host": True, "neon": arm, "neon-dot": "asimddp" in flags}.get(isa, FLAGS.get(isa) in flags)
+    assert Target(name="t", backend="onnxruntime", isa=isa).is_here() is has  # type: ignore[arg-type]
+
+
+def test_a_board_is_here_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekd.runtime import machine
+
+    def here(board: str | None, pattern: str) -> bool:
+        monkeypatch.setattr(machine, "describe_machine", lambda: {"board": board, "arch": "aarch64", "isa": []})
+        return Target(name="t", backend="onnxruntime", board=pattern).is_here()
+
+    pi, jetson = load_target("rpi5").board, load_target("jetson").board
+    assert pi
+    assert jetson
+    assert here("Raspberry Pi 5 Model B Rev 1.0", pi)
+    assert here("Raspberry Pi Compute Module 5 Rev 1.0", pi)
+    assert not here("Raspberry Pi 4 Model B Rev 1.5", pi)
+    assert not here(None, pi), "another ARM computer, in a cloud for example"
+    assert here("NVIDIA Jetson AGX Orin Developer Kit", jetson)
+    assert here("NVIDIA Jetson Orin Nano Developer Kit", jetson)
+    assert not here("NVIDIA Jetson Xavier NX Developer Kit", jetson)
+
+
 def test_what_is_here() -> None:
     assert load_target("onnxruntime-cpu").is_here()
-    assert load_target("raspberry-pi-5").is_here() == (platform.machine() == "aarch64")
-    gpu = Path("/dev/nvidia0").exists()
-    assert load_target("cuda").is_here() == (gpu and platform.machine() == "x86_64")
+    if platform.machine() == "x86_64":
+        assert not load_target("raspberry-pi-5").is_here()
+        assert not load_target("jetson").is_here()
+        assert load_target("cuda").is_here() == has_gpu()
+    else:
+        assert not load_target("openvino-cpu").is_here()
+        assert not load_target("cuda").is_here()
 
 
 def test_calibration_policies_load() -> None:
