@@ -27,7 +27,7 @@ from edgekd.bundle import (
 from edgekd.errors import ProofFailed
 from edgekd.measure.proof import onnx_run
 from edgekd.pipeline.budget import judge
-from edgekd.pipeline.compile import compiled_model, session_run
+from edgekd.pipeline.candidates import compiled_model, session_run
 from edgekd.pipeline.context import Context, versions
 from edgekd.report import render_html
 from edgekd.stage import Artifact, Progress, Stage, make_key
@@ -173,10 +173,16 @@ def publish_and_verify(packed: Path, destination: Path) -> dict[str, Any]:
     if entry not in bundle.measurements["entries"]:  # the same bundle, measured anew
         append_measurement(bundle.path, entry)
         bundle = load_bundle(bundle.path)
-        write_text_atomic(
-            bundle.path / "report.html", render_html(bundle.manifest, bundle.measurements, identity=bundle.identity)
-        )
-    failed = [check for check in verify_bundle(bundle.path) if check.ok is False]
+    report, place = (
+        render_html(bundle.manifest, bundle.measurements, identity=bundle.identity),
+        bundle.path / "report.html",
+    )
+    if not place.is_file() or place.read_text(encoding="utf-8") != report:
+        write_text_atomic(place, report)
+    # A device's file does not have to hold on this machine's runtime.
+    elsewhere = () if entry["on_target"] else ("runtime", "output")
+    checks = verify_bundle(bundle.path)
+    failed = [check for check in checks if check.ok is False and not check.name.startswith(elsewhere)]
     if failed:
         raise ProofFailed(
             f"the bundle does not verify: {failed[0].name}: {failed[0].detail}",

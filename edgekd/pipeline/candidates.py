@@ -1,0 +1,131 @@
+"""The candidates of one target: lowered, compiled, each proven; a form that does not hold is left out and told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd.backends import Backend
+from edgekd.errors import EdgekdError, Missing, StoreFailed
+from edgekd.forms import CompiledModel, Master, QuantForm
+from edgekd.measure.proof import Hop, onnx_inside, onnx_run, prove
+from edgekd.stage import Progress
+from edgekd.target import Target
+
+
+@dataclass
+class Made:
+    """One candidate: its row of choice.json (what is known of it), and what the backend made of it."""
+
+    row: dict[str, Any]
+    compiled: CompiledModel
+
+
+def make_candidates(
+    backend: Backend, target: Target, folder: Path, out: Path, progress: Progress
+) -> tuple[list[Made], list[dict[str, str]]]:
+    """Every legal form of the network in ``folder``, the float one last; and the forms that were left out, with why.
+
+    Float forms come from the float student, integer ones from the master. The rules' own choice and the float form
+    must hold; another form that fails is left out.
+
+    Raises:
+        ProofFailed: the rules' own choice, or float, does not hold.
+    """
+    forms = backend.candidates(target)
+    progress.task(f"{target.name}: candidates", len(forms))
+    made: list[Made] = []
+    left: list[dict[str, str]] = []
+    seen: set[bytes] = set()
+    for form in forms:
+        model = lowered(folder, form, vnni=target.has_vnni())
+        graph = model.graph.SerializeToString() + form.float_type.encode()
+        integers = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+        # A network may have none of the layers that a form leaves in float, or nothing but those.
+        if graph not in seen and integers == form.integer:
+            seen.add(graph)
+            try:
+                made.append(_make(backend, target, folder, out, form, model))
+            except (Missing, StoreFailed):
+                raise
+            except EdgekdError as error:
+                if form is forms[0] or form is forms[-1]:
+                    raise
+                left.append({"name": form.name, "why": error.what})
+                progress.log(f"{target.name}: {form.name} is left out: {error.what}")
+        progress.advance(1)
+    return made, left
+
+
+def lowered(folder: Path, form: QuantForm, *, vnni: bool) -> Any:
+    """The ONNX model of a form, integer forms from the master and checked against it."""
+    # Here, and not above: what measures a bundle imports this package without the part that builds.
+    from edgekd.lower import check_lowering, lower
+
+    if not form.integer:
+        return lower(Master(_start(folder, form), ()), form)
+    master = Master.load(folder)
+    model = lower(master, form, vnni=vnni)
+    check_lowering(master, model, form)
+    return model
+
+
+def session_run(session: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """A session of one input and one output as a function of arrays."""
+    name, output = session.inputs[0].name, session.outputs[0].name
+    return lambda x: session.run({name: x})[output]
+
+
+def compiled_model(folder: Path, row: dict[str, Any], target: Target) -> CompiledModel:
+    """The compiled candidate that a row of choice.json describes."""
+    return CompiledModel(target.backend, folder / row["path"], folder / row["onnx"], row["meta"])
+
+
+def _make(backend: Backend, target: Target, folder: Path, out: Path, form: QuantForm, model: Any) -> Made:
+    place = out / "candidates" / form.name
+    place.mkdir(parents=True)
+    (place / "model.onnx").write_bytes(model.SerializeToString())
+    compiled = backend.compile(place / "model.onnx", target, place, form=form)
+    row = {
+        "name": form.name,
+        "integer": form.integer,
+        "form": form.to_json(),
+        "onnx": compiled.onnx.relative_to(out).as_posix(),
+        "path": compiled.path.relative_to(out).as_posix(),
+        "size_bytes": compiled.path.stat().st_size,
+        "meta": compiled.meta,
+        "proof": _prove(backend, target, folder, form, compiled),
+    }
+    return Made(row, compiled)
+
+
+def _prove(
+    backend: Backend, target: Target, folder: Path, form: QuantForm, compiled: CompiledModel
+) -> list[dict[str, Any]]:
+    """The hops from the master (or the float student) to the compiled model, where it can run here."""
+    stored = np.load(folder / "proof_samples.npz")
+    start = _start(folder, form)
+    exact = form.float_type == "fp32" and not form.integer
+    hops = [
+        Hop(start.stem, run=onnx_run(start), inside=partial(onnx_inside, start)),
+        Hop(
+            "lowered",
+            run=onnx_run(compiled.onnx),
+            kind="relaxing" if form.integer else "equal" if exact else "rounding",
+            inside=partial(onnx_inside, compiled.onnx),
+        ),
+    ]
+    if target.is_here():
+        run = session_run(backend.load(compiled, target))
+        hops.append(Hop("compiled", run=run, kind="kernels" if exact else "rounding"))
+    return [result.to_json() for result in prove(hops, stored["samples"], stored["labels"])]
+
+
+def _start(folder: Path, form: QuantForm) -> Path:
+    """What lowering begins with."""
+    return folder / ("master.onnx" if form.integer else "float.onnx")
