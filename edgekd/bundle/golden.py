@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,9 +18,9 @@ INPUT_TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How an output is compared: "exact", "max_abs" (largest absolute difference ``value``) or "top1"."""
+    """How an output is compared, see `edgekd.runtime.golden.compare`; ``value`` bounds "max_abs" and "relative"."""
 
-    kind: Literal["exact", "max_abs", "top1"]
+    kind: Literal["exact", "max_abs", "relative", "top1"]
     value: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -95,24 +94,6 @@ def golden_outputs(
             raise BadInput(f"output {name!r} of a golden sample is NaN or infinite")
         found[name] = GoldenOutput(values, tolerance)
     return found
-
-
-def spread_tolerance(one: np.ndarray, other: np.ndarray, *, step: float) -> Tolerance:
-    """``max_abs`` of what two executions of one model differ by, plus one output ``step``.
-
-    A CPU with VNNI rounds integer layers otherwise than one with AVX2: what the optimized and the unoptimized
-    execution differ by here (a flip of one code here and there) is the measure of what another machine may give.
-    ``step`` is what one code of the last quantized tensor changes an output by; 0 for a float model.
-
-    Raises:
-        ValueError: different shapes, values that are not finite, or a negative step.
-    """
-    if one.shape != other.shape:
-        raise ValueError(f"outputs of shapes {one.shape} and {other.shape} cannot be compared")
-    spread = float(np.max(np.abs(one.astype(np.float64) - other.astype(np.float64)), initial=0.0))
-    if not math.isfinite(spread) or not step >= 0:
-        raise ValueError("outputs must be finite and the step at least 0")
-    return Tolerance("max_abs", spread + step)
 
 
 def _outputs(run: Session | Run, batch: np.ndarray) -> Mapping[str, np.ndarray]:

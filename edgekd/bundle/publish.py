@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgekd.bundle.failure import bundle_errors
 from edgekd.bundle.load import Bundle, load_bundle
-from edgekd.errors import BadInput
+from edgekd.errors import BadInput, StoreFailed
 from edgekd.runtime.bundle_files import (
     MANIFEST,
     MEASUREMENTS,
@@ -61,6 +61,23 @@ def publish(source: Path, destination: Path) -> Bundle:
             finally:
                 shutil.rmtree(place, ignore_errors=True)
         return load_bundle(destination)
+
+
+def check_destination(destination: Path) -> None:
+    """That `publish` could write ``destination``; makes nothing.
+
+    Raises:
+        BadInput: something is at the place that is no bundle, or that has files of somebody else.
+        StoreFailed: it, or the folder that it is to be made in, cannot be written.
+    """
+    destination = Path(os.path.abspath(destination))
+    with bundle_errors(destination):
+        folder = next(path for path in destination.parents if path.exists() or path.is_symlink())
+        if not folder.is_dir():
+            raise BadInput("is no folder", where=str(folder), remedy="choose another --out")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise StoreFailed("bundles cannot be written there", where=str(folder), remedy="choose another --out")
+        _existing(destination)
 
 
 def _prefix(name: str) -> str:

@@ -29,6 +29,9 @@ from .verify import exit_code, verify
 
 DONE, INTERNAL, BAD_BUNDLE, MISSING, INTERRUPTED = 0, 1, 2, 5, 130
 
+# What a measuring process says of a model that does not hold; else it crashed or hung.
+_REFUSED = ("WrongOutputs", "SessionError")
+
 
 def main(root: Path, arguments: Sequence[str] | None = None) -> int:
     """Run one command on the bundle at ``root``; the exit code. Errors are one message on stderr."""
@@ -50,7 +53,7 @@ def main(root: Path, arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _tell("interrupted", INTERRUPTED)
     except WorkerFailed as error:
-        return _tell(error, MISSING if error.kind == "RuntimeMissing" else INTERNAL)
+        return _tell(error, BAD_BUNDLE if error.kind in _REFUSED else INTERNAL)
 
 
 def _verify(root: Path, options: argparse.Namespace) -> int:

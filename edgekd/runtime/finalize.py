@@ -5,20 +5,24 @@ Writes device/choice.json, which `Model`, verify and bench then follow, and appe
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .bench import bench
 from .bundle_files import CHOICE, BundleError, check_file, unlisted, write_json
-from .choosing import Timed, pick
+from .choosing import Candidate, choose
+from .compare import Comparison, compare_all
 from .engines import device_folder, ensure_engine
 from .gpu import engine_binding, flavor_of
 from .manifest import identity, is_integer, read_manifest
 from .measurements import append_entry, locked, new_entry, now, read_measurements
-from .process import LOAD_LIMIT_S, WorkerFailed, WorkerProcess
-from .race import Lap, load_arguments, race
+from .model import selected_spec
+from .process import WorkerFailed, start
 from .selection import Selection, select
 from .sessions import RuntimeMissing, SessionError
+from .spec import ModelSpec
 from .verify import check_runtime
 
 Say = Callable[[str], object]
@@ -43,30 +47,21 @@ def finalize(
     if not runtime.ok:
         raise RuntimeMissing(runtime.detail)
     binding = engine_binding(flavor_of(manifest)) if manifest["backend"] == "tensorrt" else None
-    with locked(device_folder(root)):
-        fit, faults = _trial(root, manifest, binding, say)
+    with locked(device_folder(root)), tempfile.TemporaryDirectory() as scratch:
+        fit, faults = _trial(root, manifest, binding, Path(scratch), say)
         if not fit:
             told = "; ".join(f"{name}: {why}" for name, why in faults.items())
             raise BundleError(f"no candidate can be used on this machine: {told}", str(root))
-        baseline = max(range(len(fit)), key=lambda i: (_float32(fit[i].candidate), i))
-        others = [one for i, one in enumerate(fit) if i != baseline]
-        if others:
+        if len(fit) > 1:
             say(f"timing {len(fit)} candidates in {pairs} rounds of fresh processes")
-        laps = dict(
-            zip(
-                [one.candidate["name"] for one in others],
-                race(root, others, fit[baseline], pairs=pairs, seconds=seconds),
-                strict=True,
-            )
-        )
-        name, why = _choose(root, manifest, fit, fit[baseline].candidate["name"], laps)
-        chosen = next(one for one in fit if one.candidate["name"] == name)
-        say(f"{name}: {why}")
-        with WorkerProcess() as worker:
-            limit = LOAD_LIMIT_S + 2 * bench_seconds
-            measured = worker.ask("bench", limit_s=limit, seconds=bench_seconds, **load_arguments(root, chosen))
+        specs = [spec for _, spec in fit]
+        timed = compare_all(specs[:-1], specs[-1], pairs=pairs, seconds=seconds)
+        index, why = _choose(root, manifest, [one for one, _ in fit], timed)
+        chosen = fit[index][0]
+        say(f"{chosen.candidate['name']}: {why}")
+        measured = bench(root, seconds=bench_seconds, selection=chosen)
         _write_choice(root, manifest, chosen, why)
-        entry = _entry(root, manifest, chosen, why, fit, faults, laps, measured)
+        entry = _entry(root, manifest, chosen, why, [one for one, _ in fit], faults, timed, measured)
         append_entry(root, entry)
     return entry
 
@@ -84,9 +79,12 @@ def _whole(root: Path) -> dict[str, Any]:
 
 
 def _trial(
-    root: Path, manifest: dict[str, Any], binding: dict[str, str] | None, say: Say
-) -> tuple[list[Selection], dict[str, str]]:
-    """Candidates whose golden outputs hold here, each tried in a process of its own, and why others are out."""
+    root: Path, manifest: dict[str, Any], binding: dict[str, str] | None, scratch: Path, say: Say
+) -> tuple[list[tuple[Selection, ModelSpec]], dict[str, str]]:
+    """Candidates whose golden outputs hold here, each tried in a process of its own, and why others are out.
+
+    Last comes what the others are timed against: float32 where it holds.
+    """
     fit, faults = [], {}
     for row in manifest["candidates"]:
         name = row["name"]
@@ -98,37 +96,37 @@ def _trial(
                 selection = select(root, manifest, name)
             else:
                 selection = ensure_engine(root, manifest, row, binding, say)
-            with WorkerProcess() as worker:
-                worker.ask("load", limit_s=LOAD_LIMIT_S, **load_arguments(root, selection))
+            spec = selected_spec(root, manifest, selection, scratch)
+            with start(spec) as worker:
+                worker.load(spec)
         except RuntimeMissing:
             raise
         except (SessionError, WorkerFailed) as error:
-            if getattr(error, "kind", "") == "RuntimeMissing":
-                raise RuntimeMissing(str(error)) from error
-            faults[name] = str(error)
-            say(f"{name} is out: {error}")
+            faults[name] = getattr(error, "what", str(error))
+            say(f"{name} is out: {faults[name]}")
         else:
-            fit.append(selection)
+            fit.append((selection, spec))
+    fit.sort(key=lambda one: _float32(one[0].candidate))
     return fit, faults
 
 
-def _choose(
-    root: Path, manifest: dict[str, Any], fit: list[Selection], baseline: str, laps: dict[str, Lap]
-) -> tuple[str, str]:
+def _choose(root: Path, manifest: dict[str, Any], fit: list[Selection], timed: list[Comparison]) -> tuple[int, str]:
     names = [one.candidate["name"] for one in fit]
     # What was asked for; the manifest's own precision is that of the build's choice, which may be float for int8.
     asked = manifest["target"].get("precision", manifest["precision"])
     if asked != "int8" and manifest["chosen"] in names:
-        return manifest["chosen"], f"{asked} is asked for"
-    timed = []
-    for one in fit:
-        name = one.candidate["name"]
-        ratio, (low, high) = (laps[name].ratio, laps[name].interval) if name in laps else (1.0, (1.0, 1.0))
-        size = (root / one.path).stat().st_size
-        row = one.candidate
-        timed.append(Timed(name, is_integer(row), _float32(row), ratio, low, high, size, baseline))
+        return names.index(manifest["chosen"]), f"{asked} is asked for"
+    rows = [
+        # What is here gives its golden outputs, and the build did not find it inaccurate.
+        Candidate(name, is_integer(one.candidate), *times, (root / one.path).stat().st_size, True)
+        for name, one, times in zip(
+            names, fit, [*((lap.ratio, lap.low, lap.high) for lap in timed), (1.0, 1.0, 1.0)], strict=True
+        )
+    ]
     quantize = manifest["recipe"].get("quantize")
-    return pick(timed, prefer=quantize.get("prefer", "speed") if isinstance(quantize, dict) else "speed")
+    small = isinstance(quantize, dict) and quantize.get("prefer") == "size"
+    choice = choose(rows, prefer="size" if small else "speed", with_float=_float32(fit[-1].candidate))
+    return choice.index, choice.reason
 
 
 def _write_choice(root: Path, manifest: dict[str, Any], chosen: Selection, why: str) -> None:
@@ -153,12 +151,13 @@ def _entry(
     why: str,
     fit: list[Selection],
     faults: dict[str, str],
-    laps: dict[str, Lap],
+    timed: list[Comparison],
     measured: dict[str, Any],
 ) -> dict[str, Any]:
     """What goes into measurements.json."""
     name, files = chosen.candidate["name"], {one.candidate["name"]: one.path for one in fit}
-    baseline = next(one for one in files if one not in laps)
+    laps = {lap.label: lap for lap in timed}
+    baseline = fit[-1].candidate
     rows = []
     for row in manifest["candidates"]:
         own, lap, built = row["name"], laps.get(row["name"]), _built_row(root, row["name"])
@@ -169,42 +168,27 @@ def _entry(
                 "chosen": own == name,
                 "accuracy": built.get("accuracy"),
                 "accurate": built.get("accurate"),
-                "ratio": lap.ratio if lap else 1.0 if own == baseline else None,
-                "interval": list(lap.interval) if lap else [1.0, 1.0] if own == baseline else None,
+                "ratio": lap.ratio if lap else 1.0 if own == baseline["name"] else None,
+                "interval": [lap.low, lap.high] if lap else [1.0, 1.0] if own == baseline["name"] else None,
                 "median_ms": lap.median_ms if lap else None,
                 "size_bytes": (root / files[own]).stat().st_size if own in files else row["size_bytes"],
                 "golden": own in files,
                 "fault": faults.get(own, ""),
             }
         )
-    if laps:
-        next(row for row in rows if row["name"] == baseline)["median_ms"] = next(iter(laps.values())).against_median_ms
+    if timed:
+        next(row for row in rows if row["name"] == baseline["name"])["median_ms"] = timed[0].against_median_ms
     lap = laps.get(name)
-    against_float = lap is not None and _float32(next(r for r in manifest["candidates"] if r["name"] == baseline))
     return {
         **new_entry(manifest, "finalize"),
         **measured,
-        "comparison": _comparison(name, baseline, lap) if lap else None,
-        "speedup_over_float": 1 / lap.ratio if lap and against_float else None,
+        "comparison": lap.to_json() if lap else None,
+        "speedup_over_float": 1 / lap.ratio if lap and _float32(baseline) else None,
         "size_bytes": (root / chosen.path).stat().st_size,
         "candidates": rows,
         "choice": {"why": why},
         "engine": chosen.engine,
         "checks": {"golden": "ok"},
-    }
-
-
-def _comparison(label: str, against: str, lap: Lap) -> dict[str, Any]:
-    return {
-        "label": label,
-        "against": against,
-        "ratio": lap.ratio,
-        "interval": list(lap.interval),
-        "confidence": lap.confidence,
-        "pairs": len(lap.log_ratios),
-        "log_ratios": lap.log_ratios,
-        "median_ms": lap.median_ms,
-        "against_median_ms": lap.against_median_ms,
     }
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from .bundle_files import BundleError, check_file
 from .sessions import Session
+
+# The largest absolute difference, or a kind that has no value.
+Tolerance = float | Literal["exact", "top1"]
 
 
 class Match(NamedTuple):
@@ -19,27 +23,95 @@ class Match(NamedTuple):
     detail: str
 
 
-def compare(got: np.ndarray, want: np.ndarray, tolerance: dict[str, Any]) -> tuple[bool, str]:
-    """Whether ``got`` is ``want`` within ``{"kind": "exact" | "max_abs" | "top1", "value": …}``, and in words.
+def compare(got: np.ndarray, want: np.ndarray, tolerance: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether ``got`` is ``want`` within ``{"kind": "exact" | "max_abs" | "relative" | "top1", "value": …}``, in words.
 
-    ``max_abs`` bounds the largest absolute difference, ``top1`` wants the same argmax over the last axis in every
-    row. NaN and infinity never match.
+    ``max_abs`` bounds the largest absolute difference, ``relative`` the same over the largest absolute golden value,
+    ``top1`` wants the same argmax over the last axis in every row. NaN and infinity never match.
     """
     if got.shape != want.shape:
         return False, f"has shape {got.shape}, the golden one {want.shape}"
     if not np.isfinite(got).all() or not np.isfinite(want).all():
         return False, "has NaN or infinite values"
     spread = float(np.max(np.abs(got.astype(np.float64) - want.astype(np.float64)), initial=0.0))
-    if tolerance["kind"] == "top1":
+    kind = tolerance["kind"]
+    if kind == "top1":
         other = int((got.argmax(-1) != want.argmax(-1)).sum())
         return other == 0, f"the largest class differs in {other} of {got[..., 0].size} samples (by up to {spread:.3g})"
-    allowed = float(tolerance["value"]) if tolerance["kind"] == "max_abs" else 0.0
+    allowed = 0.0 if kind == "exact" else float(tolerance["value"])
+    if kind == "relative":
+        allowed *= float(np.max(np.abs(want.astype(np.float64)), initial=0.0))
     return spread <= allowed, f"differs by at most {spread:.3g}, allowed {allowed:.3g}"
+
+
+def tolerance_row(tolerance: Tolerance | Mapping[str, Any]) -> dict[str, Any]:
+    """A tolerance as `compare` takes it."""
+    if isinstance(tolerance, Mapping):
+        return dict(tolerance)
+    if isinstance(tolerance, str):
+        return {"kind": tolerance, "value": 0.0}
+    return {"kind": "max_abs", "value": float(tolerance)}
+
+
+def match(
+    outputs: Mapping[str, np.ndarray],
+    golden: Mapping[str, np.ndarray],
+    tolerances: Mapping[str, Mapping[str, Any]],
+) -> list[Match]:
+    """Every golden output against the model's of its name."""
+    return [
+        Match(name, *compare(outputs[name], want, tolerances[name]))
+        if name in outputs
+        else Match(name, False, f"is not there; the model has {', '.join(outputs)}")
+        for name, want in golden.items()
+    ]
+
+
+def match_outputs(root: Path, manifest: dict[str, Any], candidate: dict[str, Any], session: Session) -> list[Match]:
+    """Run a bundle's golden inputs and compare every golden output of the candidate.
+
+    Raises:
+        BundleError: a golden file does not hold.
+        SessionError: the model does not take the golden input.
+    """
+    feeds, golden, tolerances = load_golden(root, manifest, candidate)
+    return match(run_singly(session, feeds), golden, tolerances)
+
+
+def run_singly(session: Session, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Outputs of many samples, one at a time (or one of the model's own batches), as devices run it."""
+    step = own_batch(session)
+    count = len(next(iter(feeds.values())))
+    parts = [
+        session.run({name: array[start : start + step] for name, array in feeds.items()})
+        for start in range(0, count, step)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def own_batch(session: Session) -> int:
+    """Samples of one run: 1 where the model lets the batch vary."""
+    fixed = session.inputs[0].shape[:1]
+    return fixed[0] if fixed and fixed[0] else 1
 
 
 def golden_rows(manifest: dict[str, Any], candidate: dict[str, Any]) -> dict[str, Any]:
     """Golden outputs of a candidate, by output: its own where it has some, else those of the chosen one."""
     return dict(candidate.get("golden") or manifest["golden"]["outputs"])
+
+
+def load_golden(
+    root: Path, manifest: dict[str, Any], candidate: dict[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
+    """The golden inputs and a candidate's golden outputs, (N, ...) by name, and the outputs' tolerances.
+
+    Raises:
+        BundleError: a golden file does not hold.
+    """
+    rows = golden_rows(manifest, candidate)
+    feeds = {manifest["inputs"][0]["name"]: load_array(root, manifest, manifest["golden"]["input"])}
+    outputs = {name: load_array(root, manifest, row["file"]) for name, row in rows.items()}
+    return feeds, outputs, {name: row["tolerance"] for name, row in rows.items()}
 
 
 def load_array(root: Path, manifest: dict[str, Any], name: str) -> np.ndarray:
@@ -68,31 +140,3 @@ def load_raw(root: Path, manifest: dict[str, Any]) -> list[np.ndarray]:
             return [np.asarray(stored[str(index)]) for index in range(manifest["golden"]["samples"])]
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise BundleError(f"does not hold the raw samples: {error}", str(path)) from error
-
-
-def match_outputs(
-    root: Path, manifest: dict[str, Any], candidate: dict[str, Any], session: Session, *, samples: int | None = None
-) -> list[Match]:
-    """Run the golden inputs, the first ``samples`` or all, and compare every golden output.
-
-    One sample at a time where the model lets the batch vary, as devices run it.
-
-    Raises:
-        BundleError: a golden file does not hold.
-        SessionError: the model does not take the golden input.
-    """
-    inputs = load_array(root, manifest, manifest["golden"]["input"])
-    name = manifest["inputs"][0]["name"]
-    fixed = session.inputs[0].shape[:1]
-    step = fixed[0] if fixed and fixed[0] else 1
-    count = len(inputs) if samples is None else min(max(samples, step), len(inputs))
-    parts = [session.run({name: inputs[start : start + step]}) for start in range(0, count, step)]
-    found = []
-    for output, row in golden_rows(manifest, candidate).items():
-        if output not in parts[0]:
-            found.append(Match(output, False, f"the model has no such output; it has {', '.join(parts[0])}"))
-            continue
-        want = load_array(root, manifest, row["file"])[:count]
-        got = np.concatenate([part[output] for part in parts])
-        found.append(Match(output, *compare(got, want, row["tolerance"])))
-    return found

@@ -14,7 +14,7 @@ from .sessions import RUNTIMES
 
 SCHEMA = 1
 PRECISIONS = ("f32", "bf16", "f16")
-TOLERANCES = ("exact", "max_abs", "top1")
+TOLERANCES = ("exact", "max_abs", "relative", "top1")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -197,5 +197,5 @@ def _check_outputs(outputs: _Reader, top: _Reader) -> None:
         row = outputs.inner(name)
         row.listed("file", top.value["files"])
         tolerance = row.inner("tolerance")
-        if tolerance.one_of("kind", TOLERANCES) == "max_abs":
+        if tolerance.one_of("kind", TOLERANCES) in ("max_abs", "relative"):
             tolerance.number("value")

@@ -11,10 +11,12 @@ import numpy as np
 
 from . import preprocess
 from .bundle_files import BundleError
+from .golden import load_golden
 from .machine import usable_cpus
 from .manifest import read_manifest
 from .selection import Selection, check_selected, select
 from .sessions import Session, TensorSpec, open_session
+from .spec import ModelSpec, save_arrays
 
 
 class NotFinalized(BundleError):
@@ -114,16 +116,45 @@ def open_selected(root: Path, manifest: dict[str, Any], selection: Selection, *,
         NotFinalized: TensorRT: there is no engine yet, or it was built for another GPU, driver or TensorRT.
         RuntimeMissing, SessionError: see `sessions.open_session`.
     """
-    path = check_selected(root, manifest, selection)
-    if manifest["backend"] == "tensorrt":
-        _check_engine(manifest, selection)
-    wanted = manifest["target"].get("runtime", {}).get("threads") or 1
+    path = _checked(root, manifest, selection)
     return open_session(
         path,
         manifest["backend"],
-        threads=threads or max(1, min(int(wanted), usable_cpus())),
+        threads=threads or min(_threads(manifest), usable_cpus()),
         precision=selection.candidate["inference_precision"],
     )
+
+
+def selected_spec(root: Path, manifest: dict[str, Any], selection: Selection, scratch: Path) -> ModelSpec:
+    """The selected file as a measuring process takes it, with every golden sample; these are copied to ``scratch``.
+
+    Raises:
+        BundleError, NotFinalized, RuntimeMissing: as `open_selected`; the file is not opened.
+    """
+    path = _checked(root, manifest, selection)
+    feeds, golden, tolerances = load_golden(root, manifest, selection.candidate)
+    return ModelSpec(
+        path=path,
+        runtime=manifest["backend"],
+        feeds=save_arrays(feeds, scratch),
+        threads=_threads(manifest),
+        precision=selection.candidate["inference_precision"],
+        golden=save_arrays(golden, scratch, stem="golden"),
+        tolerance=tolerances,
+        label=selection.candidate["name"],
+        singly=True,
+    )
+
+
+def _checked(root: Path, manifest: dict[str, Any], selection: Selection) -> Path:
+    path = check_selected(root, manifest, selection)
+    if manifest["backend"] == "tensorrt":
+        _check_engine(manifest, selection)
+    return path
+
+
+def _threads(manifest: dict[str, Any]) -> int:
+    return max(1, int(manifest["target"].get("runtime", {}).get("threads") or 1))
 
 
 def _check_engine(manifest: dict[str, Any], selection: Selection) -> None:

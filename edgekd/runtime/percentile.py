@@ -1,13 +1,11 @@
-"""How many samples a percentile or an interval of the median needs: binomial bounds on order statistics.
+"""How many samples a percentile needs: a binomial bound on order statistics.
 
-The standard library only. Sources: MLPerf's early stopping (mlcommons/inference_policies, "Early stopping criterion")
-and the distribution-free interval of a median (David and Nagaraja, Order Statistics, 7.1).
+The standard library only. Source: MLPerf's early stopping (mlcommons/inference_policies, "Early stopping criterion").
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 
@@ -22,17 +20,6 @@ def percentile(samples: Any, share: float, confidence: float = 0.99) -> float | 
     most = binomial_quantile(count, 1 - share, 1 - confidence)
     # One sample must at least be discarded: the largest alone says nothing about a percentile.
     return float(sorted(samples)[count - 1 - most]) if most >= 1 else None
-
-
-def median_interval(values: Sequence[float], error: float) -> tuple[float, float, float]:
-    """(low, high, confidence) of the median of what ``values`` are drawn from, whatever its distribution.
-
-    The confidence is at least 1 - ``error`` where there are enough values (8 for 0.01), else what their range gives.
-    """
-    ordered, count = sorted(values), len(values)
-    below = max(binomial_quantile(count, 0.5, error / 2), 0)
-    tail = sum(math.comb(count, k) for k in range(below + 1)) / 2**count
-    return ordered[below], ordered[count - 1 - below], 1 - 2 * tail
 
 
 def binomial_quantile(count: int, chance: float, bound: float) -> int:

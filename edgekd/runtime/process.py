@@ -1,4 +1,4 @@
-"""The handle on a measuring process, started from the very folder that this code lies in."""
+"""The parent's handle on a measuring process: start, command under a time limit, stop and resume, close."""
 
 from __future__ import annotations
 
@@ -11,69 +11,157 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-LOAD_LIMIT_S, BLOCK_LIMIT_S = 600.0, 300.0
-_START = "import sys, importlib; sys.path.insert(0, sys.argv[1]); importlib.import_module(sys.argv[2]).main()"
+from .machine import usable_cpus
+from .sessions import RuntimeMissing
+from .spec import ModelSpec
+
+# Seconds: to import numpy and say ready; to load a model and run it once; on top of a block's own time.
+START_LIMIT, LOAD_LIMIT, BLOCK_LIMIT = 120.0, 600.0, 60.0
+# This folder by its path, under the name that it has on devices: whatever else is importable there or here. The
+# current folder, which `-c` puts first, is left out.
+_START = """\
+import sys
+if sys.path[0] == "":
+    del sys.path[0]
+from importlib import util
+spec = util.spec_from_file_location("edgekd_runtime", sys.argv[1])
+package = sys.modules["edgekd_runtime"] = util.module_from_spec(spec)
+spec.loader.exec_module(package)
+from edgekd_runtime.worker import serve
+serve(int(sys.argv[2]))
+"""
 
 
 class WorkerFailed(RuntimeError):
-    """A measuring process crashed, hung, or says why it cannot go on; ``kind`` is the class of its own error."""
+    """A measuring process crashed, hung, or says why it cannot go on; ``kind`` is the class of its own error.
 
-    def __init__(self, what: str, kind: str = "") -> None:
-        self.kind = kind
-        super().__init__(what)
+    ``label`` names the model, ``where`` is its file.
+    """
+
+    def __init__(self, what: str, *, label: str, where: str, kind: str = "") -> None:
+        self.what, self.label, self.where, self.kind = what, label, where, kind
+        super().__init__(f"{where}: {label}: {what}")
+
+
+def worker_command(parent: int) -> list[str]:
+    """What starts a measuring process that ends with the process ``parent``."""
+    isolated = ["-I"] if sys.flags.isolated else []
+    package = Path(__file__).absolute().with_name("__init__.py")
+    # -B: a bundle stays as it is.
+    return [sys.executable, "-B", *isolated, "-c", _START, str(package), str(parent)]
 
 
 class WorkerProcess:
-    """One fresh process, executed and never forked from a warm one; use it as a context manager."""
+    """One fresh process, executed and never forked from a warm one; use it as a context manager.
 
-    def __init__(self) -> None:
-        package = __name__.rpartition(".")[0]
-        home = Path(__file__).resolve().parents[package.count(".") + 1]
-        isolated = ["-I"] if sys.flags.isolated else []
+    It must be closed by the thread that started it: the kernel ends it together with that thread. ``padding`` bytes
+    more of environment move its stack, since the layout of memory changes speed by a few percent.
+    Every failure kills the process and raises WorkerFailed.
+    """
+
+    def __init__(self, label: str, *, padding: int = 0, where: str = "") -> None:
+        self.label, self.where = label, where
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
-        self._stopped = False
         self._buffer = b""
+        self._stopped = False
+        # Numpy's own threads only cost memory here.
+        environment = {"OPENBLAS_NUM_THREADS": "1", **os.environ, "EDGEKD_PADDING": "x" * padding}
         self._process = subprocess.Popen(
-            [sys.executable, "-B", *isolated, "-c", _START, str(home), f"{package}.worker", str(os.getpid())],
+            worker_command(os.getpid()),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            cwd=home,  # `-c` looks for modules in the current folder first
-            env={"OPENBLAS_NUM_THREADS": "1", **os.environ},
-            start_new_session=True,  # Ctrl-C reaches the parent only, which closes its workers
+            env=environment,
+            # Ctrl-C at a terminal reaches the parent only, which closes its workers.
+            start_new_session=True,
         )
+        try:
+            self._read(START_LIMIT, "start")
+        except BaseException:
+            self.close()
+            raise
 
-    def ask(self, do: str, *, limit_s: float, **arguments: Any) -> Any:
-        """Send one command and wait for its answer. Raises WorkerFailed."""
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def load(self, spec: ModelSpec) -> dict[str, Any]:
+        """Open the model, with no more threads than this machine lets it have, and check its golden outputs.
+
+        Raises:
+            RuntimeMissing: the runtime is not here.
+            WorkerFailed: it does not load, crashes, hangs or gives wrong outputs.
+        """
+        threads = min(spec.threads, usable_cpus(), len(spec.cores or ()) or spec.threads)
+        return self.command("load", LOAD_LIMIT, spec=replace(spec, threads=threads).to_json())
+
+    def warm(self, cap_s: float, *, run_s: float = 0.0) -> dict[str, Any]:
+        """Warm up until steady, at most about ``cap_s`` seconds; ``run_s`` is what one run is known to take."""
+        return self.command("warm", BLOCK_LIMIT + 10 * (cap_s + 3 * run_s), cap_s=cap_s)
+
+    def block(
+        self, ms: float, *, min_runs: int = 1, max_runs: int = 100_000, lead_ms: float = 2.0, run_s: float = 0.0
+    ) -> list[int]:
+        """Nanoseconds of each run of one timed block of ``ms`` milliseconds."""
+        limit = BLOCK_LIMIT + 10 * ((ms + lead_ms) / 1e3 + (min_runs + 1) * run_s)
+        answer = self.command("block", limit, ms=ms, min_runs=min_runs, max_runs=max_runs, lead_ms=lead_ms)
+        return list(answer["ns"])
+
+    def bare(self, spec: ModelSpec) -> None:
+        """Read the spec's feeds and no model: what memory is compared with."""
+        self.command("bare", BLOCK_LIMIT, spec=spec.to_json())
+
+    def peak_memory(self) -> int | None:
+        """Peak resident bytes of the process; None where the kernel does not tell."""
+        peak: int | None = self.command("memory", BLOCK_LIMIT)["peak"]
+        return peak
+
+    def command(self, do: str, time_limit: float, **arguments: Any) -> dict[str, Any]:
+        """Resume, send one command and wait for its answer, at most ``time_limit`` seconds."""
         self.resume()
+        line = json.dumps({"do": do, **arguments}) + "\n"
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write((json.dumps({"do": do, **arguments}) + "\n").encode())
+            self._process.stdin.write(line.encode())
             self._process.stdin.flush()
-        except OSError:
+        except (OSError, ValueError):
             raise self._gone(do) from None
-        answer = self._answer(do, limit_s)
-        if "error" in answer:
-            raise WorkerFailed(answer["error"]["what"], answer["error"]["kind"])
-        return answer["ok"]
+        message = self._read(time_limit, do)
+        if "error" in message:
+            error = message["error"]
+            self.close()
+            if error["kind"] == "RuntimeMissing":
+                raise RuntimeMissing(error["what"], error["install"])
+            raise self._failure(error["what"], error["kind"])
+        answer: dict[str, Any] = message["ok"]
+        return answer
 
     def stop(self) -> None:
-        """SIGSTOP, and wait until it stands: runtimes' worker threads spin on after a run."""
+        """SIGSTOP, and wait until every thread stands: runtimes' workers spin on after a run."""
+        if self._stopped:
+            return
+        # Popen sends nothing to a process that has ended, whose id may be another's by now.
         self._process.send_signal(signal.SIGSTOP)
+        if self._process.returncode is not None:
+            raise self._gone("stop")
+        self._stopped = True
         deadline = time.monotonic() + 10.0
         while time.monotonic() < deadline:
-            found = os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            # WNOWAIT leaves an exit status for Popen.
+            found = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if found is None:
                 time.sleep(20e-6)
             elif found.si_code == os.CLD_STOPPED:
-                self._stopped = True
                 return
             else:
-                break
-        raise self._gone("stop")
+                raise self._gone("stop")
+        self.close()
+        raise self._failure("the measuring process does not stop")
 
     def resume(self) -> None:
         """SIGCONT."""
@@ -83,13 +171,15 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Kill the process, stopped or not, and wait for its end; closing twice is fine."""
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            with contextlib.suppress(OSError):
-                if stream is not None:
+        process = self._process
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
                     stream.close()
+        self._errors.close()
 
     def __enter__(self) -> WorkerProcess:
         return self
@@ -97,31 +187,48 @@ class WorkerProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _answer(self, doing: str, limit_s: float) -> dict[str, Any]:
+    def _read(self, time_limit: float, doing: str) -> dict[str, Any]:
         stream = self._process.stdout
         assert stream is not None
-        deadline = time.monotonic() + limit_s
+        poll = select.poll()
+        poll.register(stream, select.POLLIN | select.POLLHUP)
+        deadline = time.monotonic() + time_limit
         while b"\n" not in self._buffer:
-            ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 self.close()
-                raise WorkerFailed(f"no answer to {doing!r} within {limit_s:g} s")
+                raise self._failure(
+                    f"the measuring process gave no answer to {doing!r} within {time_limit:g} s and was killed"
+                )
+            if not poll.poll(left * 1e3):
+                continue
             data = os.read(stream.fileno(), 1 << 20)
             if not data:
                 raise self._gone(doing)
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
-        return dict(json.loads(line))
+        message: dict[str, Any] = json.loads(line)
+        return message
 
     def _gone(self, doing: str) -> WorkerFailed:
         """The error for a process that is gone; its last words come from stderr."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=5)
-        if self._process.poll() is None:
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
             self._process.kill()
-        code = self._process.wait()
-        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 2000))
-        words = self._errors.read().decode(errors="replace").strip().splitlines()
+            code = self._process.wait()
+        words = []
+        if not self._errors.closed:
+            self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 2000))
+            words = self._errors.read().decode(errors="replace").strip().splitlines()
         self.close()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        return WorkerFailed(f"the measuring process {how} during {doing!r}" + (f": {words[-1]}" if words else ""))
+        return self._failure(f"the measuring process {how} during {doing!r}" + (f": {words[-1]}" if words else ""))
+
+    def _failure(self, what: str, kind: str = "") -> WorkerFailed:
+        return WorkerFailed(what, label=self.label, where=self.where, kind=kind)
+
+
+def start(spec: ModelSpec, *, padding: int = 0) -> WorkerProcess:
+    """A fresh process for a model that it has not loaded yet."""
+    return WorkerProcess(spec.name, padding=padding, where=str(spec.path))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 # Warm-up: the medians of this many windows in a row lie within STEADY of each other.
@@ -46,16 +44,3 @@ def warm_up(run: Callable[[], Any], cap_s: float) -> Warmed:
         steady = len(last) == WINDOWS and max(last) <= STEADY * min(last)
         if steady or time.perf_counter() - begin >= cap_s:
             return Warmed(runs, steady, min(last))
-
-
-@contextmanager
-def no_collections() -> Iterator[None]:
-    """No garbage collection in here: one in the middle of a run would be timed as the model's."""
-    was_on = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -15,8 +15,8 @@ from edgekd.runtime.bundle_files import BundleError
 from edgekd.runtime.engines import ensure_engine
 from edgekd.runtime.finalize import finalize
 from edgekd.runtime.manifest import read_manifest
-from edgekd.runtime.process import WorkerFailed, WorkerProcess
-from edgekd.runtime.race import load_arguments
+from edgekd.runtime.model import selected_spec
+from edgekd.runtime.process import WorkerFailed, start
 from edgekd.runtime.selection import select
 
 QUICK = {"pairs": 2, "seconds": 0.05, "bench_seconds": 0.1}
@@ -170,20 +170,34 @@ def test_a_folder_that_leads_elsewhere_is_not_written_to(bundle, tmp_path):
     assert os.listdir(tmp_path / "elsewhere") == []
 
 
-def test_a_measuring_process_that_dies_or_hangs_is_told(bundle):
+def test_a_measuring_process_that_dies_or_hangs_is_told(bundle, tmp_path):
     root = bundle()
-    arguments = load_arguments(root, select(root, read_manifest(root)))
-    with WorkerProcess() as worker:
-        worker.ask("load", limit_s=60, **arguments)
+    manifest = read_manifest(root)
+    spec = selected_spec(root, manifest, select(root, manifest), tmp_path)
+    with start(spec) as worker:
+        opened = worker.load(spec)
+        # All golden samples were checked, one is timed.
+        assert (opened["checked"], opened["batch"]) == (True, 1)
         worker.stop()
-        os.kill(worker._process.pid, signal.SIGKILL)
+        os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(WorkerFailed, match="SIGKILL during 'block'"):
-            worker.ask("block", limit_s=60, ms=1, min_runs=1)
-    with WorkerProcess() as worker:
-        worker.ask("load", limit_s=60, **arguments)
+            worker.block(1)
+    with start(spec) as worker:
+        worker.load(spec)
         with pytest.raises(WorkerFailed, match="no answer to 'block' within"):
-            worker.ask("block", limit_s=0.2, ms=60_000, min_runs=1)
+            worker.command("block", 0.2, ms=60_000)
         assert worker._process.returncode == -signal.SIGKILL
+
+
+def test_every_golden_sample_counts_before_anything_is_timed(bundle):
+    """The last one is wrong, the first one is timed."""
+    root = bundle()
+    golden = np.load(root / "golden" / "logits.npy")
+    golden[-1] += 0.5
+    np.save(root / "golden" / "logits.npy", golden)
+    relist(root, "golden/logits.npy")
+    with pytest.raises(WorkerFailed, match=r"int8: output logits differs by at most 0\.5"):
+        bench(root, seconds=0.1)
 
 
 def test_an_engine_is_a_cache_bound_to_what_made_it(bundle):

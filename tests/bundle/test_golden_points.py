@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make_bundle import SPEC, raw_samples
 
-from edgekd.bundle import Tolerance, golden_outputs, make_golden, spread_tolerance
+from edgekd.bundle import Tolerance, golden_outputs, make_golden
 from edgekd.errors import BadInput
 from edgekd.runtime.golden import compare
 
@@ -46,13 +46,19 @@ arrays = st.lists(st.floats(-100, 100, width=32), min_size=4, max_size=4).map(
 )
 
 
-@given(arrays, arrays, st.floats(0, 1))
-def test_the_measured_spread_holds_and_a_step_more_does_not(one, other, step):
-    tolerance = spread_tolerance(one, other, step=step)
-    assert compare(one, other, tolerance.to_json())[0]
+@given(arrays, arrays, st.floats(0, 1), st.sampled_from(["max_abs", "relative"]))
+def test_the_measured_spread_holds_and_a_step_more_does_not(one, other, step, kind):
+    largest = float(np.abs(other.astype(np.float64)).max())
+    spread = float(np.abs(one.astype(np.float64) - other).max()) + step
+    if kind == "relative" and largest == 0:
+        assert compare(one, other, {"kind": kind, "value": 1e9})[0] == (not one.any())
+        return
+    unit = largest if kind == "relative" else 1.0
+    tolerance = Tolerance(kind, spread / unit * (1 + 1e-12)).to_json()
+    assert compare(one, other, tolerance)[0]
     shifted = one.astype(np.float64)
-    shifted[0, 0] += (1 if one[0, 0] >= other[0, 0] else -1) * (tolerance.value * 1.01 + 1e-6)
-    assert not compare(shifted, other.astype(np.float64), tolerance.to_json())[0]
+    shifted[0, 0] += (1 if one[0, 0] >= other[0, 0] else -1) * (spread * 1.01 + 1e-6)
+    assert not compare(shifted, other.astype(np.float64), tolerance)[0]
 
 
 @given(arrays)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 
-WORKER = "edgekd.measure.worker"
+WORKER = "edgekd_runtime.worker"
 
 
 def workers_of(pid: int) -> list[psutil.Process]:
@@ -12,7 +12,7 @@ def workers_of(pid: int) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(pid).children(recursive=True):
         try:
-            if child.status() != psutil.STATUS_ZOMBIE and WORKER in child.cmdline():
+            if child.status() != psutil.STATUS_ZOMBIE and WORKER in " ".join(child.cmdline()):
                 found.append(child)
         except psutil.NoSuchProcess:
             continue

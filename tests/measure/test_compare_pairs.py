@@ -17,8 +17,8 @@ from left_workers import workers_of
 
 from edgekd.errors import Missing, WorkerFailed
 from edgekd.measure import Pair, compare, compare_all, conclude
-from edgekd.measure.compare import BLOCK_MS, MIN_ROUNDS, MIN_RUNS, PADDING, measure_pairs
-from edgekd.measure.process import WorkerProcess
+from edgekd.runtime.compare import BLOCK_MS, MIN_ROUNDS, MIN_RUNS, PADDING, measure_pairs
+from edgekd.runtime.process import WorkerProcess
 
 
 @pytest.fixture

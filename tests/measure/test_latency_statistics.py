@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import ttest_ind
+from scipy.stats import t, ttest_ind
 
-from edgekd.measure.statistics import paired_drop_interval, trimmed_interval
+from edgekd.measure.statistics import paired_drop_interval
+from edgekd.runtime.interval import t_quantile, trimmed_interval, two_sided_tail
 from edgekd.runtime.percentile import percentile
 
 
@@ -67,6 +68,21 @@ def test_yuens_interval_against_scipy(count):
     want = trim.confidence_interval(0.99)
     _, low, high = trimmed_interval(values, error=0.01)
     assert (low, high) == pytest.approx((want.low, want.high), rel=1e-9)
+
+
+@given(st.floats(1e-9, 0.999), st.integers(1, 2000))
+def test_students_quantile_is_scipys(error, freedom):
+    found = t_quantile(error, freedom)
+    assert found == pytest.approx(t.isf(error / 2, freedom), rel=1e-9)
+    assert two_sided_tail(found, freedom) == pytest.approx(error, rel=1e-9)
+
+
+def test_students_quantile_at_its_ends():
+    assert t_quantile(0.05, 1) == pytest.approx(12.7062047364)  # a table's
+    assert t_quantile(1e-100, 1) == pytest.approx(2 / math.pi * 1e100)
+    for error, freedom in ((0, 5), (1, 5), (0.1, 0), (math.nan, 5)):
+        with pytest.raises(ValueError, match="no quantile"):
+            t_quantile(error, freedom)
 
 
 @pytest.mark.parametrize("count", [8, 12, 24])

@@ -1,4 +1,4 @@
-"""Models timed against one other: pairs of fresh processes, short blocks in random order.
+"""Models timed against one other: pairs of fresh processes, short blocks in random order; on every machine alike.
 
 The pair is the unit of statistics, never the sample: what differs between two starts of a process (memory layout)
 would be missed otherwise. Inside a pair all processes but the running one are stopped, because runtimes' worker
@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.measure.process import WorkerProcess, start
-from edgekd.measure.spec import ModelSpec
-from edgekd.measure.statistics import trimmed_interval
+from .interval import trimmed_interval
+from .process import WorkerProcess, start
+from .spec import ModelSpec
 
 # A block lasts a random time between these, so that no disturbance of a fixed period stays in step with the blocks.
 BLOCK_MS = (25.0, 50.0)
@@ -101,7 +101,7 @@ def compare_all(
     orders; ``after_pair`` is called after each pair, to show progress.
 
     Raises:
-        Missing: a runtime is not here.
+        RuntimeMissing: a runtime is not here.
         WorkerFailed: a process crashed or hung, or a model does not load or gives wrong outputs; names the model.
     """
     if pairs < 2:
@@ -136,10 +136,8 @@ def measure_pairs(
             workers[index] = worker
 
         def block(index: int, ms: float) -> float:
-            worker = workers[index]
-            worker.resume()
-            samples = worker.block(ms, min_runs=MIN_RUNS, run_s=run_s[index])
-            worker.stop()
+            samples = workers[index].block(ms, min_runs=MIN_RUNS, run_s=run_s[index])
+            workers[index].stop()
             return float(np.median(samples))
 
         last = len(specs)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.measure.process import start
-from edgekd.measure.spec import ModelSpec
-from edgekd.runtime.machine import machine_name
-from edgekd.runtime.percentile import percentile
+from .machine import machine_name
+from .percentile import percentile
+from .process import start
+from .spec import ModelSpec
 
 WARM_CAP_S = 10.0
 BLOCK_MS = 100.0
@@ -59,7 +59,7 @@ def measure_latency(spec: ModelSpec, *, min_seconds: float = 2.0, max_seconds: f
     """Time ``spec`` for ``min_seconds``, and on to `WANTED_RUNS` runs within ``max_seconds``.
 
     Raises:
-        Missing: the runtime is not here.
+        RuntimeMissing: the runtime is not here.
         WorkerFailed: the process crashed or hung, or the model does not load or gives wrong outputs.
     """
     with start(spec) as worker:

@@ -1,0 +1,34 @@
+"""Measuring in fresh processes, as devices do it; what fails there raises edgekd's own errors.
+
+Missing: a runtime is not here. WorkerFailed: a process crashed or hung, or a model does not load or gives wrong
+outputs; names the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from edgekd import errors
+from edgekd.runtime import compare as pairs
+from edgekd.runtime import latency, memory
+from edgekd.runtime.process import WorkerFailed
+from edgekd.runtime.sessions import RuntimeMissing
+
+
+@contextmanager
+def worker_errors() -> Iterator[None]:
+    """Raise Missing or WorkerFailed for what measuring processes tell."""
+    try:
+        yield
+    except RuntimeMissing as error:
+        remedy = f"install it with: {error.install}" if error.install else ""
+        raise errors.Missing(error.what, remedy=remedy) from error
+    except WorkerFailed as error:
+        raise errors.WorkerFailed(f"{error.label}: {error.what}", where=error.where) from error
+
+
+compare = worker_errors()(pairs.compare)
+compare_all = worker_errors()(pairs.compare_all)
+measure_latency = worker_errors()(latency.measure_latency)
+peak_memory = worker_errors()(memory.peak_memory)
