@@ -1,4 +1,4 @@
-"""The values that stages hand to each other around quantization: Site, Master, QuantForm, Candidate.
+"""The values that stages hand to each other around quantization: Site, Master, QuantForm, CompiledModel, LayerInfo.
 
 Numpy and the standard library only, so that every layer may know them.
 """

@@ -1,4 +1,4 @@
-"""ONNX Runtime's CPU execution provider (QDQ.md 2, 5, 7)."""
+"""ONNX Runtime's CPU execution provider (docs/placement.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenVINO's CPU plugin (QDQ.md 3, 7)."""
+"""OpenVINO's CPU plugin (docs/placement.md)."""
 
 from __future__ import annotations
 

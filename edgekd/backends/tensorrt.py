@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX (QDQ.md 4, 7)."""
+"""TensorRT and TensorRT-RTX (docs/placement.md)."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def session_options(threads: int, *, optimize: bool = True, precision: Precision
     options.log_severity_level = 3
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
-    # The remover may change scales (QDQ.md 2.1); edgekd's lowering writes no two sites in a row that need it.
+    # The remover may change scales; edgekd's lowering writes no two sites in a row that need it.
     options.add_session_config_entry("session.disable_double_qdq_remover", "1")
     if precision == "bf16" and is_arm():
         options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")

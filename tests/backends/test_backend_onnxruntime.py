@@ -48,7 +48,7 @@ def test_compile_load_and_coverage(tmp_path, make_target):
     assert [(layer.op, layer.integer) for layer in layers] == [
         ("QLinearConv", True),
         ("QLinearConv", True),
-        ("Gemm", False),  # its bias is float: QDQ.md 2.3
+        ("Gemm", False),  # its bias is float: docs/placement.md
     ]
     others = [layer.op for layer in BACKEND.other_layers(compiled, target)]
     assert "QLinearAdd" in others
