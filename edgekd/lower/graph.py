@@ -89,6 +89,13 @@ class Graph:
             node = self.producer.get(node.input[0])
         return node
 
+    def is_first(self, node: onnx.NodeProto) -> bool:
+        """Whether a node computes with the network's input, as it is or moved by operators that pass numbers on."""
+        source = self.source(node.input[0])
+        while source is not None and source.op_type in PASSING:
+            source = self.source(source.input[0])
+        return source is None
+
     def users(self, name: str) -> list[onnx.NodeProto]:
         """The nodes that compute with a value, seen through sites."""
         found = []

@@ -18,7 +18,7 @@ def float_nodes(graph: Graph, groups: frozenset[str]) -> set[str]:
     if "gates" in groups:
         found |= _gates(graph)
     if "first" in groups:
-        found |= {node.output[0] for node in weighted if graph.source(node.input[0]) is None}
+        found |= {node.output[0] for node in weighted if graph.is_first(node)}
     if "last" in groups:
         found |= {node.output[0] for node in weighted if _reaches_output(graph, node)}
     if "hardswish" in groups:

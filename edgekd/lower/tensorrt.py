@@ -41,7 +41,7 @@ def keeps_float(graph: Graph, node: onnx.NodeProto, weight_shape: tuple[int, ...
     out, inside = weight_shape[0], weight_shape[1] * group
     if group > 1:
         return not (out % 8 == 0 and min(weight_shape[2:]) >= 3)
-    first = graph.source(node.input[0]) is None
+    first = graph.is_first(node)
     square = len(set(weight_shape[2:])) == 1
     aligned = out % 8 == 0 or inside % 8 == 0
     return min(out, inside) < FEWEST_CHANNELS and not (

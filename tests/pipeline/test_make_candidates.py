@@ -1,0 +1,104 @@
+"""Candidates of small networks: legal forms only, float ones from the float student, each proven."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from edgekd.backends import get_backend
+from edgekd.errors import ProofFailed
+from edgekd.measure.proof import onnx_run
+from edgekd.pipeline.candidates import make_candidates
+from edgekd.quantize import export_float, prepare, write_master
+from edgekd.stage import NoProgress
+from edgekd.target import load_target
+
+
+def write(folder, student: nn.Module, *, drift: float = 0.0) -> None:
+    """What the quantize stage leaves; ``drift`` moves the master's weights as quantization-aware training does."""
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.randn(64, 1, 8, 8, generator=generator)
+    export_float(student, samples[:2], folder / "float.onnx")
+    prepared = prepare(copy.deepcopy(student), samples[:2])
+    with torch.no_grad():
+        for parameter in prepared.module.parameters():
+            parameter.add_(drift * torch.randn(parameter.shape, generator=generator))
+    prepared.calibrate([samples])
+    write_master(prepared, samples[:2], folder)
+    labels = student(samples).argmax(1)
+    np.savez(folder / "proof_samples.npz", samples=samples.numpy(), labels=labels.numpy())
+
+
+def made(target_name, folder, out, **changes):
+    target = load_target(target_name).model_copy(update=changes)
+    found, left = make_candidates(get_backend(target.backend), target, folder, out, NoProgress())
+    return {one.row["name"]: one for one in found}, left
+
+
+@pytest.fixture
+def conv(one_thread) -> nn.Module:
+    torch.manual_seed(0)
+    body = [nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU()]
+    return nn.Sequential(*body, nn.Flatten(), nn.Linear(16 * 16, 5)).eval()
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-cpu", "openvino-cpu"])
+def test_float_is_the_student_and_not_what_training_made_of_it(tmp_path, conv, name):
+    write(tmp_path, conv, drift=0.05)
+    found, left = made(name, tmp_path, tmp_path / "out")
+    x = np.load(tmp_path / "proof_samples.npz")["samples"]
+    with torch.no_grad():
+        want = conv(torch.from_numpy(x)).numpy()
+    assert np.abs(onnx_run(found["float"].compiled.onnx)(x) - want).max() < 1e-5
+    assert np.abs(onnx_run(found["int8"].compiled.onnx)(x) - want).max() > 1e-2
+    assert not left
+    assert list(found)[-1] == "float"
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-cpu", "openvino-cpu", "jetson"])
+def test_a_form_without_integers_is_no_integer_form(tmp_path, one_thread, name):
+    """First and last layer in float leave nothing of this network; TensorRT leaves its linear layers in float."""
+    torch.manual_seed(0)
+    student = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 5)).eval()
+    write(tmp_path, student)
+    found, _ = made(name, tmp_path, tmp_path / "out")
+    for one in found.values():
+        graph = onnx.load(one.compiled.onnx).graph
+        assert one.row["integer"] == any(node.op_type == "QuantizeLinear" for node in graph.node)
+    assert not found[list(found)[-1]].row["integer"]
+    assert "int8-float-ends" not in found
+
+
+def test_every_candidate_is_proven_to_its_compiled_model(tmp_path, conv):
+    write(tmp_path, conv)
+    found, _ = made("onnxruntime-cpu", tmp_path, tmp_path / "out")
+    for one in found.values():
+        hops = [hop["hop"] for hop in one.row["proof"]]
+        assert hops == ["master" if one.row["integer"] else "float", "lowered", "compiled"]
+        assert all(hop["ok"] for hop in one.row["proof"])
+
+
+def test_half_precision_is_proven_too(tmp_path, conv):
+    write(tmp_path, conv)
+    found, _ = made("onnxruntime-cpu", tmp_path, tmp_path / "out", precision="fp16")
+    assert list(found) == ["float-fp16", "float"]
+    assert found["float-fp16"].row["proof"][1]["kind"] == "rounding"
+
+
+def test_a_wrong_master_fails_the_build(tmp_path, conv):
+    """Only the weights of the file that is lowered change; the table of sites still fits."""
+    write(tmp_path, conv)
+    model = onnx.load(tmp_path / "float.onnx")
+    for tensor in model.graph.initializer:
+        value = numpy_helper.to_array(tensor)
+        if value.ndim == 4:
+            tensor.CopyFrom(numpy_helper.from_array(np.full_like(value, np.nan), tensor.name))
+    onnx.save(model, tmp_path / "float.onnx")
+    with pytest.raises(ProofFailed, match="NaN"):
+        made("onnxruntime-cpu", tmp_path, tmp_path / "out")
