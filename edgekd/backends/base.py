@@ -38,8 +38,8 @@ class Backend(Protocol):
 
     name: str
 
-    def probe(self) -> Availability:
-        """Whether the runtime is installed here; never raises."""
+    def probe(self, target: Target | None = None) -> Availability:
+        """Whether the runtime is installed here: any that the backend knows, or the one of ``target``; never raises."""
         ...
 
     def candidates(self, target: Target) -> list[QuantForm]:

@@ -45,7 +45,7 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
 
-    def probe(self) -> Availability:
+    def probe(self, target: Target | None = None) -> Availability:
         """See `Backend.probe`."""
         info = next(info for info in list_runtimes(gpu=False) if info.name == self.name)
         return Availability(info.ok, info.version, info.reason, info.install)

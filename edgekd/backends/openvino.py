@@ -40,7 +40,7 @@ class OpenVinoBackend:
 
     name = "openvino"
 
-    def probe(self) -> Availability:
+    def probe(self, target: Target | None = None) -> Availability:
         """See `Backend.probe`."""
         info = next(info for info in list_runtimes(gpu=False) if info.name == self.name)
         return Availability(info.ok, info.version, info.reason, info.install)
@@ -52,7 +52,7 @@ class OpenVinoBackend:
         floats = [float_form(X86)]
         if target.precision == "fp16":
             floats.insert(0, float_form(X86, "fp16"))
-        elif target.is_here() and "BF16" in _capabilities():
+        elif target.is_here() and "BF16" in cpu_capabilities():
             floats.insert(0, float_form(X86, "bf16"))
         return offered(target, integer_forms(X86, vnni=target.has_vnni()), floats)
 
@@ -98,7 +98,7 @@ def _text(info: Any, key: str) -> str:
     return str(info[key].astype(str)) if key in info else ""
 
 
-def _capabilities() -> list[str]:
+def cpu_capabilities() -> list[str]:
     """What the CPU plugin says that this CPU computes in; empty where OpenVINO is not installed."""
     try:
         from openvino import Core

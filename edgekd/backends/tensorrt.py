@@ -19,7 +19,6 @@ from edgekd.errors import BadTarget, Missing
 from edgekd.forms import CompiledModel, LayerInfo, QuantForm
 from edgekd.runtime.sessions import RuntimeMissing, Session, open_session
 from edgekd.runtime.tensorrt_api import (
-    INSTALL,
     SUFFIX,
     Flavor,
     has_gpu,
@@ -46,12 +45,12 @@ class TensorRtBackend:
 
     name = "tensorrt"
 
-    def probe(self) -> Availability:
+    def probe(self, target: Target | None = None) -> Availability:
         """See `Backend.probe`: ok with either library; ``reason`` tells when there is no GPU to run on."""
-        rows = tensorrt_infos()
+        rows = [row for row in tensorrt_infos() if target is None or row[0] == flavor_of(target)]
         found = [f"{name} {version}" for name, ok, version, _, _ in rows if ok]
         if not found:
-            return Availability(False, "", rows[0][3], INSTALL["tensorrt"])
+            return Availability(False, "", rows[0][3], rows[0][4])
         reason = "" if has_gpu() else "no NVIDIA GPU: engines can be checked (TensorRT-RTX) but not run"
         return Availability(True, ", ".join(found), reason, "")
 
@@ -74,7 +73,7 @@ class TensorRtBackend:
             "inference_precision": precision_of(onnx, form, target.runtime.inference_precision),
         }
         with runtime_errors(str(onnx), proving=True):
-            if target.is_here() and has_gpu():
+            if target.is_here():
                 engine = path.with_suffix(SUFFIX[flavor])
                 report = build_engine(
                     path,

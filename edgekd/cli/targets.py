@@ -14,7 +14,7 @@ def targets(json: JsonOption = False) -> None:
 
     rows = []
     for target in list_targets():
-        availability = get_backend(target.backend).probe()
+        availability = get_backend(target.backend).probe(target)
         rows.append(
             target.model_dump(mode="json")
             | {"here": target.is_here(), "runtime_installed": availability.ok, "runtime_version": availability.version}

@@ -62,7 +62,7 @@ def build(
     begin = time.perf_counter()
     progress = progress or NoProgress()
     named = [one if isinstance(one, Target) else load_target(one) for one in targets or recipe.targets]
-    check_request(recipe, named)
+    check_request(recipe, named, out)
     plan = [build_precision(target, recipe.quantize.precision) for target in named]
     runs = _Runs(store or Store(), progress)
     with runs.store.session():

@@ -16,7 +16,7 @@ from edgekd.recipe import ModelConfig, Recipe
 from edgekd.user_code import code_digest
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from edgekd.data.source import DataSource
     from edgekd.tasks import Task
@@ -77,17 +77,43 @@ class Context:
         if weights is not None:
             load_weights(module, weights)
         module.eval()
+        outputs = self.logits(module, config.model)
+        check_classes(outputs.shape[-1], source.classes, where=config.model)
+        return module
+
+    def logits(self, module: nn.Module, where: str) -> Tensor:
+        """What a model, in the mode that it is in, answers to two empty samples: (2, K) floats.
+
+        Raises:
+            BadModel: it fails, or answers with something else.
+        """
+        import torch
+
+        shape = self.source.input_shape
+        mode = "in training " if module.training else ""
         try:
-            with torch.inference_mode():
-                outputs = module(torch.zeros(2, *source.input_shape))
+            with torch.no_grad():
+                outputs = module(torch.zeros(2, *shape))
         except Exception as error:
             raise BadModel(
-                f"it does not take the data's samples of shape {source.input_shape}: {error}",
-                where=config.model,
+                f"{mode}it does not take the data's samples of shape {shape}: {error}",
+                where=where,
                 remedy="give a model for this shape (channels first), or change data.preprocess",
             ) from error
-        check_classes(int(outputs.shape[-1]), source.classes, where=config.model)
-        return module
+        if isinstance(outputs, torch.Tensor):
+            fits = outputs.shape[:1] == (2,) and outputs.dim() == 2 and outputs.is_floating_point()
+            told = f"{outputs.dtype} of the shape {tuple(outputs.shape)} for two samples".removeprefix("torch.")
+        else:
+            fits, told = False, type(outputs).__name__
+        if not fits:
+            raise BadModel(
+                f"{mode}it returns {told}, not one row of logits a sample",
+                where=where,
+                remedy="return one float tensor of (batch, classes); heads that only train are often switched off by "
+                "args, such as aux_logits: false",
+            )
+        answer: Tensor = outputs
+        return answer
 
     def model_part(self, config: ModelConfig) -> dict[str, Any]:
         """What a model's name, arguments, weights and (a user's) code contribute to a key."""

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgekd.backends import get_backend
+from edgekd.backends import get_backend, openvino
+from edgekd.backends.base import machine_of
+from edgekd.bundle import check_destination
 from edgekd.errors import BadModel, BadTarget, Missing
 from edgekd.pipeline.context import Context
 from edgekd.recipe import Recipe
 from edgekd.target import Target, load_calibration
 
 
-def check_request(recipe: Recipe, targets: Sequence[Target]) -> None:
-    """Cheap checks of every build: files that are named are there, each target's runtime is installed.
+def check_request(recipe: Recipe, targets: Sequence[Target], out: Path) -> None:
+    """Cheap checks of every build: files that are named are there, each target can be built, bundles have a place.
 
     Raises:
-        BadModel, BadTarget, BadRecipe, Missing: what is wrong, and what to do.
+        BadModel, BadTarget, BadRecipe, BadInput, Missing: what is wrong, and what to do.
     """
     names = [target.name for target in targets]
     if not names:
@@ -31,25 +33,67 @@ def check_request(recipe: Recipe, targets: Sequence[Target]) -> None:
                 f"there is no weights file {config.weights}", where=f"{key}.weights", remedy="check the path"
             )
     for target in targets:
-        found = get_backend(target.backend).probe()
-        # A TensorRT engine is built on its device: without the library here only its proof is missing.
-        if not found.ok and (target.backend != "tensorrt" or target.is_here()):
-            raise Missing(
-                f"{target.name} needs {target.backend}, which is not usable here: {found.reason}",
-                where=f"target {target.name}",
-                remedy=f"install it with: {found.install}",
-            )
+        _check_target(target)
+        check_destination(out / f"{recipe.name}-{target.name}")
+
+
+def _check_target(target: Target) -> None:
+    backend = get_backend(target.backend)
+    found = backend.probe(target)
+    # A TensorRT engine is built on its device: without the library here only its proof is missing.
+    if not found.ok and (target.backend != "tensorrt" or target.is_here()):
+        raise Missing(
+            f"{target.name} needs {target.backend}, which is not usable here: {found.reason}",
+            where=f"target {target.name}",
+            remedy=f"install it with: {found.install}",
+        )
+    if target.runtime.dla:
+        raise BadTarget(
+            "the DLA takes implicitly quantized networks only, which edgekd does not write",
+            where=f"target {target.name}: runtime.dla",
+            remedy="use dla: false",
+        )
+    wanted, offered = target.runtime.inference_precision, _inference_precisions(target)
+    if wanted not in offered:
+        raise BadTarget(
+            f"{target.backend} does not compute in {wanted} on this target's machine",
+            where=f"target {target.name}: runtime.inference_precision",
+            remedy=f"use {' or '.join(offered)}",
+        )
+
+
+def _inference_precisions(target: Target) -> list[str]:
+    """What float layers can be told to compute in; a TensorRT engine's types are those of its file (``precision``)."""
+    arm = machine_of(target) in ("aarch64", "arm64")
+    if target.backend == "openvino":
+        if not target.is_here():
+            return ["f32", "f16"] if arm else ["f32", "bf16"]
+        able = openvino.cpu_capabilities()
+        return ["f32", *(name for name, flag in (("bf16", "BF16"), ("f16", "FP16")) if flag in able)]
+    return ["f32", "bf16"] if target.backend == "onnxruntime" and arm else ["f32"]
 
 
 def check_training(context: Context) -> None:
-    """Checks that need torch and the data, made before the first training: both models fit the data, it can calibrate.
+    """Checks that need torch and the data, made before the first training.
+
+    Both models fit the data and answer with logits, also in training where they are trained; the student can be
+    exported; the data can calibrate.
 
     Raises:
         BadModel, BadData, Missing: what is wrong, and what to do.
     """
+    import torch
+
     from edgekd.data.calibration import check_enough
+    from edgekd.quantize.prepared import export
 
     recipe = context.recipe
     check_enough(context.source)
-    for config in (recipe.teacher, recipe.student):
-        context.model(config, Path(config.weights) if config.weights else None)
+    teacher_trains = not recipe.teacher.weights or recipe.distill.train_teacher
+    student_trains = bool(recipe.distill.epochs or recipe.finetune.epochs)
+    for config, trains in ((recipe.teacher, teacher_trains), (recipe.student, student_trains)):
+        module = context.model(config, Path(config.weights) if config.weights else None)
+        if config is recipe.student:
+            export(module, torch.zeros(2, *context.source.input_shape))
+        if trains:
+            context.logits(module.train(), config.model)

@@ -13,14 +13,14 @@ BACKEND = OpenVinoBackend()
 
 
 def test_candidates(make_target, monkeypatch):
-    monkeypatch.setattr(module, "_capabilities", lambda: ["FP32", "INT8"])
+    monkeypatch.setattr(module, "cpu_capabilities", lambda: ["FP32", "INT8"])
     forms = BACKEND.candidates(make_target("openvino"))
     assert (forms[0].nonnegative, forms[0].signed, forms[0].bias) == ("u8/255", "s8", "float")
     assert [form.name for form in forms if not form.integer] == ["float"]
 
 
 def test_bf16_is_offered_only_where_this_cpu_is_the_target_and_has_it(make_target, monkeypatch):
-    monkeypatch.setattr(module, "_capabilities", lambda: ["FP32", "BF16"])
+    monkeypatch.setattr(module, "cpu_capabilities", lambda: ["FP32", "BF16"])
     names = [form.name for form in BACKEND.candidates(make_target("openvino"))]
     assert names[-2:] == ["float-bf16", "float"]
     elsewhere = [form.name for form in BACKEND.candidates(make_target("openvino", here=False))]
@@ -50,7 +50,7 @@ def test_float_coverage(tmp_path, make_target):
 
 
 def test_bf16_form_compiles_in_bf16(tmp_path, make_target):
-    if "BF16" not in module._capabilities():
+    if "BF16" not in module.cpu_capabilities():
         pytest.skip("this CPU has no bf16")
     target = make_target("openvino")
     form = QuantForm("float-bf16", "openvino", float_groups=frozenset({"all"}), float_type="bf16")
