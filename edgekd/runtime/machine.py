@@ -54,13 +54,13 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-# Of each instruction set that a target may name, the flag that tells it.
+# Of each instruction set that a target may name, the flag that tells it; the best first.
 _ISA_FLAGS = {
-    "avx2": "avx2",
-    "avx512": "avx512bw",
+    "amx": "amx_int8",
     "avx512-vnni": "avx512_vnni",
     "avx-vnni": "avx_vnni",
-    "amx": "amx_int8",
+    "avx512": "avx512bw",
+    "avx2": "avx2",
     "neon-dot": "asimddp",
 }
 
@@ -99,13 +99,11 @@ def machine_key() -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def isa() -> str:
+def best_isa() -> str:
     """The best integer instruction set of this machine, as targets name it."""
-    flags, _ = _cpu()
-    if platform.machine() in ("aarch64", "arm64"):
-        return "neon-dot" if "asimddp" in flags else "neon"
-    known = (("amx_int8", "amx"), ("avx512_vnni", "avx512-vnni"), ("avx_vnni", "avx-vnni"), ("avx512bw", "avx512"))
-    return next((name for flag, name in known if flag in flags), "avx2")
+    machine = describe_machine()
+    least = "neon" if machine["arch"] == "aarch64" else "avx2"
+    return next((isa for isa, flag in _ISA_FLAGS.items() if flag in machine["isa"]), least)
 
 
 def usable_cpus() -> int:

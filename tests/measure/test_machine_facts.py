@@ -10,7 +10,8 @@ import pytest
 
 from edgekd.measure import describe_machine, machine_key, machine_name, usable_cpus
 from edgekd.runtime import machine as module
-from edgekd.runtime.machine import cpu_quota
+from edgekd.runtime.machine import best_isa, cpu_quota
+from edgekd.target import load_target
 
 
 def tree(folder: Path, cgroup: str, files: dict[str, str]) -> dict[str, Path]:
@@ -132,3 +133,24 @@ def test_no_vnni_is_told(monkeypatch):
     machine = describe_machine() | {"arch": "x86_64", "isa": ["avx2"], "gpu": "A GPU", "board": None, "cpu": "Old CPU"}
     monkeypatch.setattr(module, "describe_machine", lambda: machine | {"usable_cores": 4})
     assert machine_name() == "Old CPU, 4 cores, no VNNI, A GPU"
+
+
+@pytest.mark.parametrize(
+    ("arch", "flags", "isa"),
+    [
+        ("x86_64", ["avx2", "avx512bw", "avx512_vnni", "amx_int8"], "amx"),
+        ("x86_64", ["avx2", "avx512bw", "avx512_vnni"], "avx512-vnni"),
+        ("x86_64", ["avx2", "avx_vnni"], "avx-vnni"),
+        ("x86_64", ["avx2", "avx512f", "avx512bw"], "avx512"),
+        ("x86_64", ["avx2", "fma"], "avx2"),
+        ("aarch64", ["asimddp", "i8mm"], "neon-dot"),
+        ("aarch64", [], "neon"),
+    ],
+)
+def test_the_best_instruction_set_has_the_name_that_targets_use(monkeypatch, arch, flags, isa):
+    monkeypatch.setattr(module, "describe_machine", lambda: {"arch": arch, "isa": flags})
+    assert best_isa() == isa
+
+
+def test_targets_and_machine_agree_on_this_one():
+    assert best_isa() == load_target("onnxruntime-cpu").resolved_isa()
