@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import sys
 import time
 import traceback
@@ -13,13 +15,29 @@ from typing import Annotated, Any
 
 import typer
 
-from edgekd.errors import EdgekdError, ExitCode
+from edgekd.errors import BadInput, EdgekdError, ExitCode, Missing
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine output on stdout; everything else goes to stderr.")]
 
 
 # A wrong command line: click's class, or that of the click which newer typers carry inside.
 ClickException = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+# What is wrong with a path that somebody gave; a full disk for example is not.
+_OF_A_PATH = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOENT,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EROFS,
+)
+# torch has no class of its own for a CPU that is out of memory.
+_NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
 
 
 @contextmanager
@@ -43,8 +61,25 @@ def guard(*, debug: bool) -> Iterator[None]:
         if isinstance(error, ClickException):
             error.show()  # type: ignore[attr-defined]
             sys.exit(int(ExitCode.BAD_INPUT))
+        known = _of_the_machine(error)
+        if known is not None:
+            _tell(known.render(), debug)
+            sys.exit(int(known.exit_code))
         _tell(f"internal error: {type(error).__name__}: {error}\n  run again with --debug to see where", debug)
         sys.exit(int(ExitCode.INTERNAL))
+
+
+def _of_the_machine(error: Exception) -> EdgekdError | None:
+    """What the system refuses, as an expected failure: a file, or memory; None for anything else."""
+    if isinstance(error, OSError) and error.filename is not None and error.errno is not None:
+        kind: type[EdgekdError]
+        kind, remedy = (BadInput, "check the path and its permissions") if error.errno in _OF_A_PATH else (Missing, "")
+        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+        return kind(error.strerror or str(error), where=where, remedy=remedy)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
+        first = next(iter(str(error).splitlines()), "")
+        return Missing(f"out of memory{f': {first}' if first else ''}", remedy="lower data.batch_size, or free memory")
+    return None
 
 
 def _flush() -> None:

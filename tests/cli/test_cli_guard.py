@@ -127,6 +127,58 @@ def test_ctrl_c_gives_130_and_says_that_it_resumes(debug: bool) -> None:
     assert ("Traceback" in err) == debug
 
 
+def told(capsys: pytest.CaptureFixture[str], error: BaseException) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as ended, guard(debug=False):
+        raise error
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, err
+
+
+def test_a_file_that_cannot_be_opened_is_the_users(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    for place, reason in (
+        (tmp_path / "nowhere", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "file" / "deep", "Not a directory"),
+        (tmp_path / ("x" * 300), "File name too long"),
+    ):
+        with pytest.raises(OSError, match=reason) as caught:
+            place.read_text()
+        assert told(capsys, caught.value) == (2, f"edgekd: {place}: {reason}\n  check the path and its permissions\n")
+    assert told(capsys, PermissionError(13, "Permission denied", "/root/x"))[0] == 2
+
+
+def test_a_full_disk_is_not_the_users_path(capsys: pytest.CaptureFixture[str]) -> None:
+    code, err = told(capsys, OSError(28, "No space left on device", "/data/x"))
+    assert code == ExitCode.MISSING
+    assert err.startswith("edgekd: /data/x: No space left on device\n")
+
+
+def test_out_of_memory_names_the_batch_size(capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+    import torch
+
+    with pytest.raises(RuntimeError) as of_torch:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    with pytest.raises(MemoryError) as of_numpy:
+        np.empty(1 << 60, np.uint8)
+    on_a_gpu = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    for error in (of_torch.value, of_numpy.value, MemoryError(), on_a_gpu):
+        code, err = told(capsys, error)
+        assert code == ExitCode.MISSING
+        assert err.startswith("edgekd: out of memory")
+        assert "lower data.batch_size" in err
+
+
+def test_another_error_stays_an_internal_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for error in (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), OSError(5, "Input/output error")):
+        code, err = told(capsys, error)
+        assert code == ExitCode.INTERNAL
+        assert "--debug" in err
+
+
 def test_an_abort_counts_as_interrupted(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended, guard(debug=False):
         raise typer.Abort
