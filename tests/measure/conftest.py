@@ -1,32 +1,19 @@
 from __future__ import annotations
 
-import os
+import sys
 from pathlib import Path
 
 import pytest
-from conv_chains import feeds, save_chain
-from left_workers import workers_of
 
 from edgekd.measure import ModelSpec
 from edgekd.measure.spec import save_arrays
 
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left_running():
-    yield
-    assert not workers_of(os.getpid())
-
-
-@pytest.fixture(scope="session")
-def chains(tmp_path_factory) -> Path:
-    """Folder with one.onnx (1 layer) and ten.onnx (10 layers) and one sample for both."""
-    folder = tmp_path_factory.mktemp("chains")
-    save_chain(folder / "one.onnx", 1)
-    save_chain(folder / "ten.onnx", 10)
-    return folder
+sys.path.insert(0, str(Path(__file__).parent.parent / "runtime"))
+from chain_fixtures import _nothing_is_left_running, chains  # noqa: F401 (fixtures)
+from conv_chains import feeds
 
 
 @pytest.fixture
-def spec(chains) -> ModelSpec:
+def spec(chains) -> ModelSpec:  # noqa: F811
     """The short chain on ONNX Runtime, one thread."""
     return ModelSpec(chains / "one.onnx", "onnxruntime", save_arrays(feeds(), chains))

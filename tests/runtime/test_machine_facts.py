@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.measure import describe_machine, machine_key, machine_name, usable_cpus
 from edgekd.runtime import machine as module
-from edgekd.runtime.machine import best_isa, cpu_quota
+from edgekd.runtime.machine import best_isa, cpu_quota, describe_machine, machine_key, machine_name, usable_cpus
 from edgekd.target import load_target
 
 

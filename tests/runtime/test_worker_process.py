@@ -16,10 +16,10 @@ import psutil
 import pytest
 from conv_chains import feeds, save_nan
 
-from edgekd.measure import ModelSpec, usable_cpus
-from edgekd.measure.spec import save_arrays
+from edgekd.runtime.machine import usable_cpus
 from edgekd.runtime.process import WorkerFailed, WorkerProcess, start, worker_command
 from edgekd.runtime.sessions import RuntimeMissing, open_session
+from edgekd.runtime.spec import ModelSpec, save_arrays
 
 CPU = ["onnxruntime", "openvino"]
 
@@ -217,7 +217,7 @@ def test_a_stopped_worker_dies_when_its_parent_is_killed(spec):
     script = f"""
 import time
 from pathlib import Path
-from edgekd.measure import ModelSpec
+from edgekd.runtime.spec import ModelSpec
 from edgekd.runtime.process import start
 spec = ModelSpec.from_json({spec.to_json()!r})
 worker = start(spec)
