@@ -88,7 +88,7 @@ def measure(name: str, folder: Path, pairs: int, seconds: float, seed: int) -> l
         specs = []
         for form in backend.candidates(target):
             model = lower(master, form, vnni=target.has_vnni())
-            check_lowering(master, model, form)
+            check_lowering(master, model, form, vnni=target.has_vnni())
             place = folder / target_name / form.name
             place.mkdir(parents=True)
             (place / "model.onnx").write_bytes(model.SerializeToString())

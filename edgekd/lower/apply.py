@@ -123,7 +123,7 @@ def _write_weight(graph: Graph, layer: Layer, sign: str, form: QuantForm, vnni: 
     weight, scale = graph.array(layer.weight), graph.array(layer.quantize.input[1])
     least = bias_floor(graph, layer, sign, form)
     codes, written = weight_parameters(weight, scale, layer.axis, form, tighten=False, least=least)
-    if form.weight_range < 127 and not vnni and overflows(codes, layer.axis, largest_code(sign, form)):
+    if saturates(codes, layer.axis, sign, form, vnni=vnni):
         codes, written = weight_parameters(weight, scale, layer.axis, form, tighten=True, least=least)
     # Shared constants of other layers must not change: all get names of this layer.
     layer.dequantize.input[0] = graph.set_constant(f"{layer.weight}_int8", codes)
@@ -131,6 +131,11 @@ def _write_weight(graph: Graph, layer: Layer, sign: str, form: QuantForm, vnni: 
     layer.dequantize.input[2] = graph.set_constant(f"{layer.weight}_zero_point", np.zeros(written.shape, np.int8))
     graph.model.graph.node.remove(layer.quantize)
     graph.refresh()
+
+
+def saturates(codes: np.ndarray, axis: int, sign: str, form: QuantForm, *, vnni: bool) -> bool:
+    """Whether a layer of these weights, with an input of this sign, wants the form's cure on this CPU."""
+    return form.weight_range < 127 and not vnni and overflows(codes, axis, largest_code(sign, form))
 
 
 def bias_floor(graph: Graph, layer: Layer, sign: str, form: QuantForm) -> np.ndarray | float:

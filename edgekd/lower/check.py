@@ -7,7 +7,7 @@ import onnx
 
 from edgekd.errors import ProofFailed
 from edgekd.forms import Master, QuantForm
-from edgekd.lower.apply import bias_floor
+from edgekd.lower.apply import bias_floor, saturates
 from edgekd.lower.graph import Graph, Layer
 from edgekd.lower.numbers import site_parameters, weight_parameters
 
@@ -15,8 +15,8 @@ from edgekd.lower.numbers import site_parameters, weight_parameters
 TRANSPARENT = ("QuantizeLinear", "DequantizeLinear", "Cast")
 
 
-def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm) -> None:
-    """That ``lowered`` only relaxes ``master``, but for weights tightened to the form's ``weight_range``.
+def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm, *, vnni: bool = True) -> None:
+    """That ``lowered`` only relaxes ``master``, but for the weights that ``vnni`` False tightens to ``weight_range``.
 
     Raises:
         ProofFailed: an operator, a site, a scale, a weight or a bias is not the master's; its place is named.
@@ -38,7 +38,7 @@ def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm) ->
                 if twin.removesuffix("_fp16") != source:
                     raise _failed(f"another input of {name} than the master's")
             elif name in layers and index == 1:
-                _check_weight(original, graph, layers[name], theirs, signs, form)
+                _check_weight(original, graph, layers[name], theirs, signs, form, vnni)
             elif not _is_constant(graph, other, theirs, original.array(source)):
                 raise _failed(f"another constant at {name} than the master's {source}")
     if len(nodes) != len(others):
@@ -59,7 +59,7 @@ def _check_sites(master: Master, graph: Graph, form: QuantForm) -> None:
 
 
 def _check_weight(
-    original: Graph, graph: Graph, layer: Layer, theirs: str, signs: dict[str, str], form: QuantForm
+    original: Graph, graph: Graph, layer: Layer, theirs: str, signs: dict[str, str], form: QuantForm, vnni: bool
 ) -> None:
     weight, scale = original.array(layer.weight), original.array(layer.quantize.input[1])
     dequantize = graph.producer.get(theirs)
@@ -70,12 +70,19 @@ def _check_weight(
     codes, written, zero = (graph.array(name) for name in dequantize.input)
     data = original.site_of(layer.node.input[0])
     assert data is not None, "the master has a site in front of every layer"
-    least = bias_floor(original, layer, signs[data.input[0]], form)
-    for tighten in (False, True):
-        wanted, scales = weight_parameters(weight, scale, layer.axis, form, tighten=tighten, least=least)
-        if np.array_equal(codes, wanted) and _equal(written, scales) and not zero.any():
-            return
-    raise _failed(f"other weights in {layer.weight} than the master's")
+    sign = signs[data.input[0]]
+    least = bias_floor(original, layer, sign, form)
+    wanted, scales = weight_parameters(weight, scale, layer.axis, form, tighten=False, least=least)
+    if saturates(wanted, layer.axis, sign, form, vnni=vnni):
+        wanted, scales = weight_parameters(weight, scale, layer.axis, form, tighten=True, least=least)
+    attributes = {attribute.name: attribute.i for attribute in dequantize.attribute}
+    if (
+        not np.array_equal(codes, wanted)
+        or not _equal(written, scales)
+        or zero.any()
+        or attributes != {"axis": layer.axis}
+    ):
+        raise _failed(f"other weights in {layer.weight} than the master's")
 
 
 def _same_operator(node: onnx.NodeProto, other: onnx.NodeProto) -> bool:

@@ -71,7 +71,7 @@ def lowered(folder: Path, form: QuantForm, *, vnni: bool) -> Any:
         return lower(Master(_start(folder, form), ()), form)
     master = Master.load(folder)
     model = lower(master, form, vnni=vnni)
-    check_lowering(master, model, form)
+    check_lowering(master, model, form, vnni=vnni)
     return model
 
 

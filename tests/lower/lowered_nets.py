@@ -36,7 +36,7 @@ def forms_of(backend: str) -> dict[str, QuantForm]:
 def lowered(net: str, backend: str, form: str) -> Path:
     """The checked file; made once."""
     model = lower(master(net), forms_of(backend)[form], vnni=target_of(backend).has_vnni())
-    check_lowering(master(net), model, forms_of(backend)[form])
+    check_lowering(master(net), model, forms_of(backend)[form], vnni=target_of(backend).has_vnni())
     folder = tempfile.TemporaryDirectory(prefix="edgekd-lowered-")
     _kept.append(folder)
     onnx.save(model, Path(folder.name) / "model.onnx")

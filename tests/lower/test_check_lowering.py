@@ -117,6 +117,13 @@ def test_a_bias(graph: Graph, form: QuantForm) -> None:
     check_lowering(master(NET), graph.model, form)
 
 
+def test_the_axis_of_a_weight(graph: Graph, form: QuantForm) -> None:
+    """The numbers are the master's, but engines would scale input channels with them."""
+    dequantize = next(graph.consumers[name][0] for name in graph.constants if name.endswith("_int8"))
+    dequantize.attribute[0].i = 1 - dequantize.attribute[0].i
+    refuse(graph, form, "other weights")
+
+
 def test_the_scale_of_an_int32_bias() -> None:
     """The wrong numbers that ONNX Runtime computes without a word."""
     graph = Graph(lower(master(NET), X86))

@@ -15,6 +15,7 @@ from strict_nets import master
 
 from edgekd.backends.onnxruntime import X86
 from edgekd.backends.openvino import X86 as OPENVINO
+from edgekd.errors import ProofFailed
 from edgekd.forms import QuantForm
 from edgekd.lower import check_lowering, lower
 from edgekd.lower.graph import Graph
@@ -114,7 +115,7 @@ def test_127_codes_spare_the_layers_with_nonnegative_inputs(form: QuantForm) -> 
     """Signed inputs are unsigned bytes around 128 in every x86 engine, so their layers are tightened all the same."""
     form = replace(form, nonnegative="u8/127")
     model = lower(master("mobilenet-xs-relu6"), form, vnni=False)
-    check_lowering(master("mobilenet-xs-relu6"), model, form)
+    check_lowering(master("mobilenet-xs-relu6"), model, form, vnni=False)
     original = Graph(onnx.load(master("mobilenet-xs-relu6").path))
     signs = {site.tensor: site.sign for site in master("mobilenet-xs-relu6").sites}
     weights, seen = int8_weights(model), set()
@@ -137,7 +138,9 @@ def test_tightened_files_pass_the_check_and_stay_near() -> None:
     from edgekd.measure.proof import onnx_run
 
     model = lower(master("resnet-xs"), HALF, vnni=False)
-    check_lowering(master("resnet-xs"), model, HALF)
+    check_lowering(master("resnet-xs"), model, HALF, vnni=False)
+    with pytest.raises(ProofFailed, match="other weights"):
+        check_lowering(master("resnet-xs"), model, HALF, vnni=True)
     import tempfile
     from pathlib import Path
 
