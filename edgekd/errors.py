@@ -79,12 +79,6 @@ class WorkerFailed(EdgekdError):
     exit_code = ExitCode.INTERNAL
 
 
-class BudgetMissed(EdgekdError):
-    """The build is complete but a figure of the recipe's budget is not met."""
-
-    exit_code = ExitCode.BUDGET_MISSED
-
-
 class Missing(EdgekdError):
     """Something needed is not installed or not reachable."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # The samples on which every hop of the proof is compared; accuracy comes from the whole test set.
 PROOF_SAMPLES = 256
-SHAPING_PACKAGES = ("torch", "torchao", "onnx", "onnxscript", "onnxruntime")
+SHAPING_PACKAGES = ("torch", "torchao", "lightning-fabric", "onnx", "onnxscript", "onnxruntime")
 # Points of accuracy that quantization alone may cost, where the whole budget is not smaller.
 ALLOWED_DROP = 0.3
 

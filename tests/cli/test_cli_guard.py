@@ -48,7 +48,6 @@ CODES = {
     "BadModel": 2,
     "BadBundle": 2,
     "TrainingDiverged": 2,
-    "BudgetMissed": 4,
     "Missing": 5,
     "StoreFailed": 5,
 }
