@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from edgekd.bundle import load_bundle, verify_bundle
-from edgekd.errors import BadBundle, Missing
-from edgekd.measure import ModelSpec, measure_latency, peak_memory
-from edgekd.measure.spec import save_arrays
-from edgekd.runtime.selection import check_selected, select
+from edgekd.bundle import verify_bundle
+from edgekd.bundle.failure import bundle_errors
+from edgekd.errors import BadBundle, ExitCode, Missing
+from edgekd.measure.fresh import worker_errors
+from edgekd.runtime.bench import bench
+from edgekd.runtime.verify import exit_code
 
 
 def bench_bundle(path: Path, *, seconds: float = 5.0) -> dict[str, Any]:
@@ -21,32 +19,15 @@ def bench_bundle(path: Path, *, seconds: float = 5.0) -> dict[str, Any]:
     Raises:
         BadBundle: it does not hold.
         Missing: its runtime is not here, or it needs its finalize step first.
-        WorkerFailed: it crashed or hung.
+        WorkerFailed: it crashed, hung or does not give its golden outputs.
     """
     checks = verify_bundle(path)
+    code = exit_code(checks)
     for check in checks:
-        if check.ok is False:
+        if code == ExitCode.BAD_INPUT and check.ok is False:
             raise BadBundle(f"{check.name}: {check.detail}", where=str(path), remedy="see: edgekd verify")
     for check in checks:
-        if check.ok is None:
+        if not check.ok:
             raise Missing(f"{check.name} could not be checked: {check.detail}", where=str(path))
-    manifest = load_bundle(path).manifest
-    selection = select(path, manifest)
-    with tempfile.TemporaryDirectory() as folder:
-        feeds = {"input": np.load(path / manifest["golden"]["input"], allow_pickle=False)[:1]}
-        spec = ModelSpec(
-            path=check_selected(path, manifest, selection),
-            runtime=manifest["backend"],
-            feeds=save_arrays(feeds, Path(folder)),
-            threads=manifest["target"]["runtime"]["threads"],
-            precision=selection.candidate["inference_precision"],
-            label=manifest["name"],
-        )
-        latency = measure_latency(spec, min_seconds=seconds, max_seconds=4 * seconds)
-        memory = peak_memory(spec)
-    return {
-        "bundle": str(path),
-        "model": {"candidate": selection.candidate["name"], "path": selection.path, "sha256": selection.sha256},
-        "latency_ms": latency.to_json(),
-        "peak_memory_mb": memory,
-    }
+    with bundle_errors(path), worker_errors():
+        return {"bundle": str(path), **bench(path, seconds=seconds)}
