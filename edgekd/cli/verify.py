@@ -14,20 +14,25 @@ from edgekd.errors import ExitCode
 def verify(bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")], json: JsonOption = False) -> None:
     """Check every hash and the golden outputs of a bundle; needs numpy and the runtime, no torch.
 
-    Where the runtime or its GPU is not here, the checks that need it are told as not run, and the rest decides.
+    Exit code 0: all holds; 2: the bundle does not hold; 5: its runtime, or the GPU for it, is not here.
     """
     from edgekd.bundle import verify_bundle
+    from edgekd.runtime.verify import exit_code
 
     checks = verify_bundle(bundle)
-    ok = all(check.ok is not False for check in checks)
+    code = exit_code(checks)
     if json:
+        # Null: what could be checked here holds, and that is not all.
+        ok = None if code == ExitCode.MISSING else code == ExitCode.OK
         print_json({"bundle": str(bundle), "ok": ok, "checks": [check.to_json() for check in checks]})
     else:
         for check in checks:
             word = {True: "ok", False: "FAILED", None: "not run"}[check.ok]
             typer.echo(f"{word:8} {check.name}: {check.detail}")
         skipped = sum(check.ok is None for check in checks)
-        words = f"verified, except {skipped} checks that could not run here" if skipped else "verified"
-        typer.echo(words if ok else "NOT verified")
-    if not ok:
-        raise typer.Exit(int(ExitCode.BAD_INPUT))
+        if code == ExitCode.MISSING and skipped:
+            typer.echo(f"NOT verified in full: {skipped} checks could not run here")
+        else:
+            typer.echo("NOT verified" if code else "verified")
+    if code:
+        raise typer.Exit(code)
