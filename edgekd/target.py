@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
 
 from edgekd.errors import BadRecipe, BadTarget
 from edgekd.runtime.machine import is_machine_of
@@ -65,6 +65,12 @@ class Target(Part):
     runtime: RuntimeConfig = RuntimeConfig()
     device: str | None = None
     container: str | None = None
+    _file: str = PrivateAttr("")
+
+    @property
+    def called(self) -> str:
+        """How a command names it: the name of its file, where it is a user's own."""
+        return self._file or self.name
 
     def resolved_isa(self) -> str | None:
         """The instruction set with "host" replaced by this machine's; so is none, where the target may be this one."""
@@ -110,7 +116,9 @@ def load_target(name: str) -> Target:
         BadTarget: unknown, or a file that does not validate.
     """
     if name.endswith((".yaml", ".yml")):
-        return _read(Path(name))
+        target = _read(Path(name))
+        target._file = Path(name).name
+        return target
     for target in list_targets():
         if name in (target.name, *target.aliases):
             return target

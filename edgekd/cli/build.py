@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,9 @@ import typer
 
 from edgekd.cli.console import JsonOption, print_json, progress_for_terminal
 from edgekd.errors import BadInput, ExitCode
+
+# Keys of a recipe that hold a file or a folder.
+PATHS = ("data.folder", "data.path", "teacher.weights", "student.weights", "quantize.calibration")
 
 
 def build(
@@ -64,8 +68,6 @@ def build(
         )
     else:
         chosen = load_recipe(recipe, overrides)
-    words = [recipe] if recipe else [word for pair in given.items() for word in pair]
-    words += [word for override in overrides for word in ("--set", override)]
     with progress_for_terminal() as progress:
         result = run(
             chosen,
@@ -73,7 +75,7 @@ def build(
             out=out,
             progress=progress,
             jobs=jobs,
-            reproduce=shlex.join(["edgekd", "build", *words]),
+            reproduce=reproducing(recipe, given, overrides),
         )
     if json:
         print_json(result.to_json())
@@ -89,3 +91,24 @@ def build(
         for line in result.missed:
             typer.echo(f"edgekd: budget missed: {line}", err=True)
         raise typer.Exit(int(ExitCode.BUDGET_MISSED))
+
+
+def reproducing(recipe: str | None, flags: dict[str, str], overrides: list[str]) -> str:
+    """The command of this build without its targets; of files and folders only the names, as in a bundle's recipe."""
+    words = [_name(recipe)] if recipe else []
+    for flag, value in flags.items():
+        words += [flag, _name(value)]
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        # A path inside a longer value of YAML is the word that begins with a slash.
+        shown = _name(value) if key.strip() in PATHS else re.sub(r"(?<![^\s\"'\[{,])[~/][^\s\"'\]},]*", _found, value)
+        words += ["--set", f"{key}{equals}{shown}"]
+    return shlex.join(["edgekd", "build", *words])
+
+
+def _name(value: str) -> str:
+    return Path(value).name or value
+
+
+def _found(found: re.Match[str]) -> str:
+    return _name(found[0])

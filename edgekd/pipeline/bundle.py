@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,14 +54,16 @@ class BundleStage(Stage):
 
     def __init__(self, context: Context, target: Target, reproduce: str) -> None:
         """``reproduce``: the command without its targets; empty: the recipe of the manifest is what is built."""
-        self.context, self.target, self.reproduce = context, target, reproduce
+        self.context, self.target = context, target
+        command = reproduce or "edgekd build recipe.yaml"  # the manifest's recipe, as a file
+        self.command = f"{command} --target {shlex.quote(target.called)}"
 
     def key(self, inputs: dict[str, Artifact]) -> str:
         """Hash of the recipe, the inputs and the command."""
         part = {
             "recipe": _portable(self.context.recipe.model_dump(mode="json")),
             "target": self.target.model_dump(mode="json"),
-            "reproduce": self.reproduce,
+            "reproduce": self.command,
         }
         return make_key(self, part, inputs, versions(*NAMED_PACKAGES))
 
@@ -74,7 +77,6 @@ class BundleStage(Stage):
         entry = json.loads((inputs["measure"].path / "entry.json").read_text())
         entry["budget"] = judge(recipe.budget, entry)
         source = context.source
-        command = self.reproduce or "edgekd build recipe.yaml"  # the manifest's recipe, as a file
         contents = Contents(
             name=recipe.name,
             task=recipe.task,
@@ -116,7 +118,7 @@ class BundleStage(Stage):
             quantization=inputs["quantize"].meta["quantization"],
             recipe=_portable(recipe.model_dump(mode="json")),
             data_fingerprint=context.fingerprint,
-            reproduce=f"{command} --target {target.name}",
+            reproduce=self.command,
             versions=versions(*NAMED_PACKAGES),
             runtime_requirement=_requirement(target),
             licences={
