@@ -51,8 +51,6 @@ def make_golden(
     spec: Mapping[str, Any],
     run: Session | Run,
     tolerances: Mapping[str, Tolerance],
-    *,
-    input_tolerance: float = INPUT_TOLERANCE,
 ) -> Golden:
     """Golden points of raw samples, through the preprocessing ``spec`` and a model, one sample at a time.
 
@@ -71,9 +69,7 @@ def make_golden(
     if len({x.shape for x in made}) > 1:
         raise BadInput("golden samples become inputs of different shapes", remedy="add a resize or a crop")
     batch = np.stack(made)
-    return Golden(
-        tuple(np.asarray(sample) for sample in raw), batch, golden_outputs(run, batch, tolerances), input_tolerance
-    )
+    return Golden(tuple(np.asarray(sample) for sample in raw), batch, golden_outputs(run, batch, tolerances))
 
 
 def golden_outputs(

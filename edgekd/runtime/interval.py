@@ -11,15 +11,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+# The share of values that is left out at each end.
+TRIM = 0.1
 
-def trimmed_interval(values: Sequence[float], *, error: float, trim: float = 0.1) -> tuple[float, float, float]:
+
+def trimmed_interval(values: Sequence[float], *, error: float) -> tuple[float, float, float]:
     """Trimmed mean and its two-sided interval of ``error``.
 
     Raises:
         ValueError: fewer than two values are left after trimming, or one is not finite.
     """
     ordered = np.sort(np.asarray(values, float))
-    count, cut = len(ordered), int(trim * len(ordered))
+    count, cut = len(ordered), int(TRIM * len(ordered))
     kept = ordered[cut : count - cut]
     if len(kept) < 2:
         raise ValueError("an interval needs at least two values")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t, ttest_ind
 
-from edgekd.runtime.interval import t_quantile, trimmed_interval, two_sided_tail
+from edgekd.runtime.interval import TRIM, t_quantile, trimmed_interval, two_sided_tail
 from edgekd.runtime.percentile import percentile
 
 
@@ -63,7 +63,7 @@ def test_yuens_interval_by_hand():
 @pytest.mark.parametrize("count", [2, 8, 9, 10, 12, 24, 48])
 def test_yuens_interval_against_scipy(count):
     values = np.random.default_rng(count).standard_t(3, size=count)
-    trim = ttest_ind(values, np.zeros(1000), equal_var=False, trim=0.1)  # zeros have no spread: one sample's test
+    trim = ttest_ind(values, np.zeros(1000), equal_var=False, trim=TRIM)  # zeros have no spread: one sample's test
     want = trim.confidence_interval(0.99)
     _, low, high = trimmed_interval(values, error=0.01)
     assert (low, high) == pytest.approx((want.low, want.high), rel=1e-9)
