@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
 
 from edgekd.errors import BadRecipe, BadTarget
-from edgekd.runtime.machine import is_machine_of
+from edgekd.runtime.machine import best_isa, is_machine_of
 from edgekd.runtime.requirement import Requirement
 from edgekd.yaml_source import load_yaml, nearest, validate
 
@@ -75,7 +75,7 @@ class Target(Part):
     def resolved_isa(self) -> str | None:
         """The instruction set with "host" replaced by this machine's; so is none, where the target may be this one."""
         if self.isa == "host" or (self.isa is None and self._is_cpu_of_this_architecture()):
-            return host_isa()
+            return best_isa()
         return self.isa
 
     def has_vnni(self) -> bool:
@@ -163,24 +163,6 @@ def _has_gpu() -> bool:
     from edgekd.runtime.tensorrt_api import has_gpu
 
     return has_gpu()
-
-
-@cache
-def host_isa() -> str:
-    """The best integer instruction set of this machine, as a target's ``isa`` names it, from /proc/cpuinfo."""
-    flags: set[str] = set()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("flags", "Features"):
-                flags = set(value.split())
-                break
-    except OSError:
-        pass
-    if platform.machine() == "aarch64":
-        return "neon-dot" if "asimddp" in flags else "neon"
-    known = (("amx_int8", "amx"), ("avx512_vnni", "avx512-vnni"), ("avx_vnni", "avx-vnni"), ("avx512bw", "avx512"))
-    return next((isa for flag, isa in known if flag in flags), "avx2")
 
 
 def _read(path: Path) -> Target:

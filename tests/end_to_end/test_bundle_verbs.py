@@ -57,9 +57,9 @@ def test_verify_says_what_could_not_run_here(built, run_cli):
 def test_report(bundle, run_cli, tmp_path, form):
     code, out, _ = run_cli("report", bundle, "--format", form)
     assert code == 0
-    assert "digits" in out
     assert "onnxruntime" in out
     if form != "terminal":
+        assert "digits" in out
         code, nothing, _ = run_cli("report", bundle, "--format", form, "--out", tmp_path / "report")
         assert (code, nothing) == (0, "")
         assert (tmp_path / "report").read_text().strip() == out.strip()

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from edgekd.backends import get_backend
 from edgekd.errors import BadRecipe, BadTarget, ExitCode
+from edgekd.runtime.machine import best_isa
 from edgekd.runtime.tensorrt_api import has_gpu
 from edgekd.target import (
     CalibrationPolicy,
     Target,
-    host_isa,
     list_targets,
     load_calibration,
     load_target,
@@ -147,11 +147,11 @@ def test_the_instruction_set_of_this_machine() -> None:
     flags = Path("/proc/cpuinfo").read_text().split()
     if platform.machine() == "x86_64":
         vnni = "avx512_vnni" in flags or "avx_vnni" in flags or "amx_int8" in flags
-        assert (host_isa() in ("avx512-vnni", "avx-vnni", "amx")) == vnni
+        assert (best_isa() in ("avx512-vnni", "avx-vnni", "amx")) == vnni
         assert load_target("onnxruntime-cpu").has_vnni() == vnni
     else:
-        assert host_isa().startswith("neon") == ("aarch64" in platform.machine())
-    assert load_target("onnxruntime-cpu").resolved_isa() == host_isa()
+        assert best_isa().startswith("neon") == ("aarch64" in platform.machine())
+    assert load_target("onnxruntime-cpu").resolved_isa() == best_isa()
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_which_instruction_sets_do_not_saturate(isa: str, wide: bool) -> None:
 def test_an_instruction_set_that_is_not_named_is_the_hosts(
     monkeypatch: pytest.MonkeyPatch, isa: str, wide: bool
 ) -> None:
-    monkeypatch.setattr("edgekd.target.host_isa", lambda: isa)
+    monkeypatch.setattr("edgekd.target.best_isa", lambda: isa)
     assert Target(name="t", backend="onnxruntime").has_vnni() is wide
     assert Target(name="t", backend="onnxruntime", arch=platform.machine()).has_vnni() is wide  # type: ignore[arg-type]
     # Integers of a GPU never saturate, whatever CPU sits beside it.
