@@ -7,7 +7,9 @@ import pytest
 def make_target():
     """A stand-in for edgekd.target.Target: backends ask for few attributes, whatever machine tests run on."""
 
-    def make(backend, *, name="here", arch="x86_64", vnni=True, here=True, flavour="default", dla=False, precision="int8"):
+    def make(
+        backend, *, name="here", arch="x86_64", vnni=True, here=True, flavour="default", dla=False, precision="int8"
+    ):
         runtime = SimpleNamespace(
             threads=1, workspace_mb=256, dla=dla, inference_precision="f32", flavour=flavour, versions=""
         )
