@@ -33,6 +33,8 @@ class Context:
 
     def __init__(self, recipe: Recipe, jobs: int | None = None) -> None:
         self.recipe, self.jobs = recipe, jobs
+        # Whether `edgekd.pipeline.preflight.check_training` has passed.
+        self.checked = False
 
     @cached_property
     def fingerprint(self) -> str:

@@ -74,7 +74,7 @@ def _inference_precisions(target: Target) -> list[str]:
 
 
 def check_training(context: Context) -> None:
-    """Checks that need torch and the data, made before the first training.
+    """Checks that need torch and the data, made once, before the first training of a build.
 
     Both models fit the data and answer with logits, also in training where they are trained; the student can be
     exported; the data can calibrate.
@@ -87,6 +87,8 @@ def check_training(context: Context) -> None:
     from edgekd.data.calibration import check_enough
     from edgekd.quantize.prepared import export
 
+    if context.checked:
+        return
     recipe = context.recipe
     check_enough(context.source)
     teacher_trains = not recipe.teacher.weights or recipe.distill.train_teacher
@@ -97,3 +99,4 @@ def check_training(context: Context) -> None:
             export(module, torch.zeros(2, *context.source.input_shape))
         if trains:
             context.logits(module.train(), config.model)
+    context.checked = True

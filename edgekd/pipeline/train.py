@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekd.pipeline.context import Context, versions
+from edgekd.pipeline.preflight import check_training
 from edgekd.stage import Artifact, Progress, Stage, make_key
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ class TeacherStage(Stage):
     def run(self, inputs: dict[str, Artifact], out: Path, scratch: Path, progress: Progress) -> dict[str, Any]:
         """Write the weights, the test set's labels and logits, and the training's history."""
         from edgekd.distill import train_teacher
-        from edgekd.pipeline.preflight import check_training
 
         check_training(self.context)
         context, config = self.context, self.context.recipe.teacher
@@ -93,6 +93,7 @@ class DistillStage(Stage):
         """Write the student's weights, the test set's labels and logits, and the training's history."""
         from edgekd.distill import distill
 
+        check_training(self.context)
         context, recipe = self.context, self.context.recipe
         teacher = context.model(recipe.teacher, inputs["teacher"].path / WEIGHTS)
         student = context.model(recipe.student, Path(recipe.student.weights) if recipe.student.weights else None)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from edgekd.pipeline import BuildResult
 
 @pytest.fixture(scope="session")
 def store_root(tmp_path_factory) -> Path:
-    """One store for all end-to-end tests: what one has trained the next ones find."""
-    return tmp_path_factory.mktemp("store")
+    """One store for all end-to-end tests, whatever process runs them: what one has trained the next ones find."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "end-to-end-store"
 
 
 @pytest.fixture(autouse=True)
