@@ -102,8 +102,9 @@ def _existing(place: Path) -> str | None:
     try:
         strangers = unlisted(place, read_manifest(place)["files"])
     except BundleError as error:
+        fault = f"{Path(error.where).name or 'its manifest'} {error.what}"
         raise BadInput(
-            f"is in the way: it is not a bundle that could be replaced ({error.what})",
+            f"is in the way: it is not a bundle that could be replaced ({fault})",
             where=str(place),
             remedy="remove it, or choose another --out",
         ) from error

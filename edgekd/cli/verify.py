@@ -33,6 +33,8 @@ def verify(bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")], j
         if code == ExitCode.MISSING and skipped:
             typer.echo(f"NOT verified in full: {skipped} checks could not run here")
         else:
-            typer.echo("NOT verified" if code else "verified")
+            typer.echo(
+                "NOT verified: copy the bundle again, and keep files of your own outside of it" if code else "verified"
+            )
     if code:
         raise typer.Exit(code)

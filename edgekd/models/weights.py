@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -71,13 +72,14 @@ def _read(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise BadModel(f"is not a safetensors file: {error}", where=str(path)) from None
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except Exception as error:  # a damaged pickle fails in any way
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+    except Exception:  # a damaged pickle fails in any way; torch's own words advise to load it unsafely
         raise BadModel(
-            f"refused: it holds more than weights, or is damaged ({reason})",
+            "refused: it holds more than weights, or is damaged",
             where=str(path),
             remedy="save plain weights: safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')",
         ) from None

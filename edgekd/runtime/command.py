@@ -60,12 +60,18 @@ def _verify(root: Path, options: argparse.Namespace) -> int:
     checks = verify(root)
     code, skipped = exit_code(checks), sum(check.ok is None for check in checks)
     if options.json:
-        _print({"bundle": str(root), "ok": code == DONE, "checks": [check.to_json() for check in checks]})
+        _print(
+            {
+                "bundle": str(root),
+                "ok": None if code == MISSING else code == DONE,
+                "checks": [check.to_json() for check in checks],
+            }
+        )
         return code
     for check in checks:
         print(f"{ {True: 'ok', False: 'FAILED', None: 'not run'}[check.ok]:8} {check.name}: {check.detail}")
     if any(check.ok is False for check in checks):
-        print("NOT verified")
+        print("NOT verified: copy the bundle again, and keep files of your own outside of it")
     else:
         print(f"NOT verified in full: {skipped} checks could not run here" if skipped else "verified")
     return code
@@ -125,7 +131,8 @@ def _load(path: Path) -> np.ndarray:
     except OSError as error:
         raise BundleError(f"cannot be read: {error.strerror or error}", str(path)) from error
     except (ValueError, EOFError) as error:
-        raise BundleError(f"is not an array of numbers: {error}", str(path)) from error
+        # numpy's own words advise to load it unsafely.
+        raise BundleError("is not an array of numbers in numpy's .npy form", str(path)) from error
     if not isinstance(found, np.ndarray):
         raise BundleError("is an archive; give one .npy file a sample", str(path))
     return found

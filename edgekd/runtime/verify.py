@@ -10,7 +10,7 @@ import numpy as np
 from . import preprocess
 from .bundle_files import CHOICE, NO_CACHE, BundleError, check_file, unlisted
 from .golden import load_array, load_raw, match_outputs
-from .manifest import read_manifest
+from .manifest import identity, read_manifest
 from .measurements import read_measurements
 from .model import NotFinalized, open_selected
 from .requirement import Requirement
@@ -46,7 +46,8 @@ def verify(root: Path) -> list[Check]:
         manifest = read_manifest(root)
     except BundleError as error:
         return [Check("manifest", False, str(error))]
-    checks = [Check("manifest", True, f"{manifest['name']} for {manifest['target']['name']}, {manifest['precision']}")]
+    told = f"{manifest['name']} for {manifest['target']['name']}, {manifest['precision']}, identity {identity(root)}"
+    checks = [Check("manifest", True, told)]
     checks += [_hashes(root, manifest), _no_others(root, manifest), *_open_files(root, manifest)]
     runtime = check_runtime(manifest)
     checks.append(runtime)

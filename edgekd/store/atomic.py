@@ -20,7 +20,8 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
     Raises:
         OSError: with the file's name; until the rename what stood under ``path`` is untouched.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with _named(path, always=True):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with _named(path), os.fdopen(handle, "wb") as stream:
             stream.write(data)
@@ -45,10 +46,10 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """write and fsync do not say which file they failed on."""
+def _named(path: Path, *, always: bool = False) -> Iterator[None]:
+    """write and fsync do not say which file they failed on; ``always``: what they say is a temporary name."""
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        error.filename = str(path) if always else error.filename or str(path)
         raise
