@@ -25,7 +25,7 @@ from .model import Model, NotFinalized
 from .preprocess import PreprocessError
 from .process import WorkerFailed
 from .sessions import RuntimeMissing, SessionError
-from .verify import exit_code, verify
+from .verify import exit_code, outcome, tell, verify
 
 DONE, INTERNAL, BAD_BUNDLE, MISSING, INTERRUPTED = 0, 1, 2, 5, 130
 
@@ -58,23 +58,11 @@ def main(root: Path, arguments: Sequence[str] | None = None) -> int:
 
 def _verify(root: Path, options: argparse.Namespace) -> int:
     checks = verify(root)
-    code, skipped = exit_code(checks), sum(check.ok is None for check in checks)
     if options.json:
-        _print(
-            {
-                "bundle": str(root),
-                "ok": None if code == MISSING else code == DONE,
-                "checks": [check.to_json() for check in checks],
-            }
-        )
-        return code
-    for check in checks:
-        print(f"{ {True: 'ok', False: 'FAILED', None: 'not run'}[check.ok]:8} {check.name}: {check.detail}")
-    if any(check.ok is False for check in checks):
-        print("NOT verified: copy the bundle again, and keep files of your own outside of it")
+        _print({"bundle": str(root), "ok": outcome(checks), "checks": [check.to_json() for check in checks]})
     else:
-        print(f"NOT verified in full: {skipped} checks could not run here" if skipped else "verified")
-    return code
+        print("\n".join(tell(checks)))
+    return exit_code(checks)
 
 
 def _bench(root: Path, options: argparse.Namespace) -> int:

@@ -80,6 +80,24 @@ def exit_code(checks: list[Check]) -> int:
     return 0 if all(check.ok for check in checks) else 5
 
 
+def outcome(checks: list[Check]) -> bool | None:
+    """Whether the bundle is verified; None where what could be checked here holds, and that is not all."""
+    return {0: True, 2: False}.get(exit_code(checks))
+
+
+def tell(checks: list[Check]) -> list[str]:
+    """The checks as a person reads them, a line each, and the verdict as the last one."""
+    words = {True: "ok", False: "FAILED", None: "not run"}
+    verdicts = {
+        True: "verified",
+        False: "NOT verified: copy the bundle again, and keep files of your own outside of it",
+        # A runtime of another version is no fault of the bundle's either.
+        None: f"NOT verified in full: {sum(check.ok is not True for check in checks)} checks could not run here",
+    }
+    verdict = verdicts[outcome(checks)]
+    return [*(f"{words[check.ok]:8} {check.name}: {check.detail}" for check in checks), verdict]
+
+
 def _hashes(root: Path, manifest: dict[str, Any]) -> Check:
     faults, size = [], 0
     for name, row in sorted(manifest["files"].items()):
