@@ -97,14 +97,19 @@ class Target(Part):
 
 
 class CalibrationPolicy(Part):
-    """How many samples are observed, which, and how their range becomes a scale."""
+    """How many samples are observed, which, and how their range becomes a scale.
 
-    name: str
+    ``batch_size`` samples are one batch of the moving average, to which ``averaging`` is the weight of the newest;
+    ``percentile`` of all magnitudes lie within the range that this estimator gives.
+    """
+
+    name: str = "default"
     about: str = ""
     samples: Annotated[int, Field(ge=1)] = 512
     batch_size: Annotated[int, Field(ge=1)] = 32
-    estimator: Literal["moving-average", "min-max"] = "moving-average"
-    averaging: Annotated[float, Field(gt=0, le=1)] = 0.01
+    estimator: Literal["min-max", "moving-average", "percentile", "mse", "entropy"] = "moving-average"
+    averaging: Annotated[float, Field(gt=0, le=1)] = 0.05
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     class_balanced: bool = True
     seed: int = 0
 
@@ -148,7 +153,7 @@ def load_calibration(name: str) -> CalibrationPolicy:
             )
         path = shipped("calibration") / f"{name}.yaml"
     value, places = load_yaml(path, BadRecipe)
-    return validate(CalibrationPolicy, value, source=str(path), places=places, error=BadRecipe)
+    return validate(CalibrationPolicy, {"name": path.stem} | value, source=str(path), places=places, error=BadRecipe)
 
 
 def shipped(folder: str) -> Path:

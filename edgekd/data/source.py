@@ -141,9 +141,8 @@ class DataSource:
         quick = getattr(dataset, "labels", None)
         if quick is not None:
             return np.asarray(quick, np.int64)
-        held = self.tensors(split)
-        if held is not None:
-            return held[1].numpy()
+        if split in self._held:
+            return self._held[split][1].numpy()
         return np.array([self._read(split, index)[1] for index in range(len(dataset))], np.int64)
 
     def digest(self) -> str:

@@ -126,7 +126,7 @@ class QuantizeStage(Stage):
 
         outcome = quantize(
             student,
-            samples.split(policy.batch_size),
+            samples,
             config=recipe.quantize,
             policy=policy,
             allowed_drop=allowed_drop(recipe.budget.max_accuracy_drop),
@@ -135,7 +135,8 @@ class QuantizeStage(Stage):
             progress=progress,
             on_prepared=on_prepared,
         )
-        return outcome.prepared, outcome.report | {"calibration": policy.name, "samples": len(samples)}
+        report = outcome.report | {"calibration": policy.name, "samples": len(samples)}
+        return outcome.prepared, report | {"notes": list(outcome.prepared.notes)}
 
     def _master_accuracy(self, path: Path) -> float:
         """The master's metric on the whole test set."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,7 +39,7 @@ class Outcome:
 
 def quantize(
     student: nn.Module,
-    batches: Sequence[Tensor],
+    batches: Iterable[Tensor],
     *,
     config: QuantizeConfig,
     policy: CalibrationPolicy,
@@ -51,13 +51,14 @@ def quantize(
 ) -> Outcome:
     """Quantize ``student`` (left as it is); ``evaluate`` gives a metric in [0, 1] on the validation split.
 
+    ``batches`` of calibration samples, (B, ...) float32 each, can be gone through more than once.
     ``on_prepared`` is called before any weight is trained: there the network must still equal the student.
 
     ``method: auto`` trains on only when PTQ costs more than ``allowed_drop`` points, and keeps the better of the two.
     """
     # Two samples, since torch.export takes a batch of one for a constant.
-    example = torch.cat([batches[0][:1], batches[0][-1:]])
-    prepared = prepare(copy.deepcopy(student), example, averaging=_averaging(policy, len(batches)))
+    first = next(iter(batches))
+    prepared = prepare(copy.deepcopy(student), torch.cat([first[:1], first[-1:]]), policy=policy)
     on_prepared(prepared)
     prepared.calibrate(batches)
 
@@ -93,8 +94,3 @@ def quantize(
         return Outcome(prepared, report | {"why": "QAT was tried and is no better than PTQ on the validation split"})
     why = "the recipe asks for QAT" if config.method == "qat" else f"PTQ costs {drop:.2f} points"
     return Outcome(prepared, report | {"method": "qat", "why": why})
-
-
-def _averaging(policy: CalibrationPolicy, batches: int) -> float:
-    """The newest batch's weight; a plain minimum and maximum is approached by the mean over all batches' extremes."""
-    return max(policy.averaging, 1 / max(batches, 1)) if policy.estimator == "moving-average" else 1.0

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchao.quantization.pt2e import (
     FakeQuantize,
+    FakeQuantizeBase,
     MovingAverageMinMaxObserver,
     MovingAveragePerChannelMinMaxObserver,
 )
@@ -19,25 +20,56 @@ HIGHEST = 127
 
 
 class Symmetric:
-    """Scale: the largest magnitude in 127 steps; NaN where that is no number, which calibration and losses tell.
+    """Scale: ``ratio`` of the largest magnitude in 127 steps; NaN where that is no number, which calibration and losses
+    tell.
 
     The library asserts instead, and with a lowest code of -128 it would take 127.5 steps.
     """
 
+    ratio: Tensor
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        # Set by calibration, and no weight of the network: checkpoints keep their shape.
+        self.register_buffer("ratio", torch.ones(()), persistent=False)  # type: ignore[attr-defined]
+
     def _calculate_qparams(self, min_val: Tensor, max_val: Tensor) -> tuple[Tensor, Tensor]:
         if min_val.numel() == 0 or bool((min_val == torch.inf).any()):  # nothing was observed
             return torch.ones(1), torch.zeros(1, dtype=torch.int64)
-        scale = (torch.max(-min_val, max_val) / HIGHEST).clamp(min=EPS)
+        scale = (self.ratio * torch.max(-min_val, max_val) / HIGHEST).clamp(min=EPS)
         scale = torch.where(torch.isfinite(scale), scale, torch.nan)
         return scale, torch.zeros_like(scale, dtype=torch.int64)
 
 
 class TensorRange(Symmetric, MovingAverageMinMaxObserver):  # type: ignore[misc]
-    """One scale for a whole activation."""
+    """One scale for a whole activation; 1 where nothing but zeros was seen, so that what comes later is not wiped out.
+
+    ONNX Runtime's calibration does the same (onnxruntime/python/tools/quantization/quant_utils.py).
+    """
+
+    def _calculate_qparams(self, min_val: Tensor, max_val: Tensor) -> tuple[Tensor, Tensor]:
+        scale, zero_point = super()._calculate_qparams(min_val, max_val)
+        return torch.where((min_val == 0) & (max_val == 0), torch.ones_like(scale), scale), zero_point
 
 
 class ChannelRange(Symmetric, MovingAveragePerChannelMinMaxObserver):  # type: ignore[misc]
     """One scale an output channel."""
+
+
+def observes_weight(quantizer: FakeQuantizeBase) -> bool:
+    """Whether a quantizer sits on a weight, not on an activation."""
+    return isinstance(quantizer.activation_post_process, ChannelRange)
+
+
+def set_range(quantizer: FakeQuantizeBase, lowest: float, highest: float, *, ratio: float = 1.0) -> None:
+    """Let an activation's quantizer have seen ``lowest`` to ``highest``, of which it uses ``ratio``."""
+    observer = quantizer.activation_post_process
+    observer.min_val.fill_(lowest)
+    observer.max_val.fill_(highest)
+    observer.ratio.fill_(ratio)
+    scale, zero_point = quantizer.calculate_qparams()
+    quantizer.scale.resize_(scale.shape).copy_(scale)
+    quantizer.zero_point.resize_(zero_point.shape).copy_(zero_point)
 
 
 def activation_spec(averaging: float) -> QuantizationSpec:

@@ -14,22 +14,26 @@ from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import FakeQuantizeBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-from edgekd.errors import BadData, BadModel
+from edgekd.errors import BadModel
+from edgekd.quantize.calibrate import calibrate
 from edgekd.quantize.functional import out_of_place
 from edgekd.quantize.names import BATCH, OUTPUT
 from edgekd.quantize.sites import StrictQuantizer
+from edgekd.target import CalibrationPolicy
+
+DEFAULT = CalibrationPolicy()
 
 
-def prepare(student: nn.Module, example: Tensor, *, averaging: float = 0.05) -> Prepared:
+def prepare(student: nn.Module, example: Tensor, *, policy: CalibrationPolicy = DEFAULT) -> Prepared:
     """Export ``student`` in evaluation mode with a dynamic batch, fold BatchNorm, and put in the quantizers.
 
-    ``example`` is (2, ...) float32. Raises:
+    ``example`` is (2, ...) float32; ``policy`` says how ranges are estimated. Raises:
         BadModel: torch.export cannot trace the network, or it writes into shared memory; told with the place.
     """
     student.eval()
     exported = export(student, example)
-    prepared = prepare_pt2e(out_of_place(exported.module()), StrictQuantizer(averaging))
-    return Prepared(prepared)
+    prepared = prepare_pt2e(out_of_place(exported.module()), StrictQuantizer(policy.averaging))
+    return Prepared(prepared, policy)
 
 
 def export(module: nn.Module, example: Tensor) -> Any:
@@ -51,10 +55,14 @@ def export(module: nn.Module, example: Tensor) -> Any:
 
 
 class Prepared:
-    """``module`` trains like any other; observers and quantizers are switched from here."""
+    """``module`` trains like any other; observers and quantizers are switched from here.
 
-    def __init__(self, module: GraphModule) -> None:
-        self.module = module
+    ``notes``: what calibration found that a person should know, a sentence each.
+    """
+
+    def __init__(self, module: GraphModule, policy: CalibrationPolicy) -> None:
+        self.module, self.policy = module, policy
+        self.notes: tuple[str, ...] = ()
         # BatchNorm folding leaves weights that do not ask for gradients.
         for parameter in module.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
@@ -87,28 +95,30 @@ class Prepared:
                 quantizer.enable_observer(on)
 
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Set all ranges from ``batches`` of the float network, then quantize with them.
+        """Set all ranges from ``batches`` of the float network, (B, ...) float32 each, then quantize with them.
 
-        Raises:
-            BadData: NaN or infinity reaches a site.
+        What comes out does not depend on how samples are split into ``batches``. Raises:
+            BadData: NaN or infinity reaches a site, or there are no samples.
         """
-        self.observe(True)
-        self.fake_quantize(False)
-        with torch.no_grad():
-            for batch in batches:
-                self.module(batch)
+        places = self._places()
         self.observe(False)
-        self.fake_quantize(True)
+        self.fake_quantize(False)
+        try:
+            with torch.no_grad():
+                self.notes = calibrate(self.module, batches, self.policy, places)
+        finally:
+            self.observe(False)
+            self.fake_quantize(True)
+
+    def _places(self) -> dict[str, str]:
+        """Each quantizer's name, in the order of the graph, and its place as a user knows it."""
+        names: dict[FakeQuantizeBase, str] = {module: name for name, module in self.quantizers()}
+        found: dict[str, str] = {}
         for node in self.module.graph.nodes:
             quantizer = self.module.get_submodule(node.target) if node.op == "call_module" else None
             if isinstance(quantizer, FakeQuantizeBase):
-                scale, _ = quantizer.calculate_qparams()
-                if not torch.isfinite(scale).all():
-                    raise BadData(
-                        "NaN or infinity flows through the network during calibration",
-                        where=f"calibration, {_tell(node.args[0])}",
-                        remedy="look for NaN in the calibration samples or in the weights",
-                    )
+                found.setdefault(names[quantizer], _tell(node.args[0]))
+        return found
 
     def run_float(self, x: np.ndarray) -> np.ndarray:
         """Outputs with all quantizers off: must equal the float network's."""

@@ -214,7 +214,7 @@ def test_too_few_calibration_samples() -> None:
 
 def test_nan_among_calibration_samples() -> None:
     with pytest.raises(BadData, match=r"train\[17\]: the sample holds NaN"):
-        calibration_samples(factory("spoilt", kind="nan"), CalibrationPolicy(name="test", samples=40))
+        list(calibration_samples(factory("spoilt", kind="nan"), CalibrationPolicy(name="test", samples=40)))
 
 
 def test_class_without_samples_to_validate_on(tmp_path: Path) -> None:

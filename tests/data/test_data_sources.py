@@ -17,6 +17,7 @@ from edgekd.data.calibration import calibration_samples
 from edgekd.data.fingerprint import fingerprint
 from edgekd.data.idx import DEBIAN, read_idx
 from edgekd.data.load import load_data
+from edgekd.data.source import DataSource
 from edgekd.data.splits import Arrays, split_validation, stratified
 from edgekd.errors import BadData
 from edgekd.recipe import DataConfig
@@ -329,16 +330,20 @@ def test_augmentations_do_what_they_say() -> None:
     assert torch.equal(augment(x[:, 0], ["flip", "shift", "cutout"], torch.Generator()), x[:, 0]), "no images"
 
 
+def drawn(source: DataSource, policy: CalibrationPolicy) -> torch.Tensor:
+    return torch.cat(list(calibration_samples(source, policy)))
+
+
 def test_calibration_takes_the_classes_in_turn() -> None:
     source = load_data(DataConfig(name="digits"), seed=0)
     policy = CalibrationPolicy(name="test", samples=50)
-    x = calibration_samples(source, policy)
+    x = drawn(source, policy)
     assert x.shape == (50, 1, 8, 8)
     held, labels = source.tensors("train")
     found = [int(labels[(held == one).flatten(1).all(1).nonzero()[0, 0]]) for one in x]
     assert np.bincount(found).tolist() == [5] * 10
-    assert torch.equal(calibration_samples(source, policy), x)
-    other = calibration_samples(source, policy.model_copy(update={"seed": 1}))
+    assert torch.equal(drawn(source, policy), x)
+    other = drawn(source, policy.model_copy(update={"seed": 1}))
     assert not torch.equal(other, x)
-    loose = calibration_samples(source, policy.model_copy(update={"class_balanced": False, "samples": 10_000}))
+    loose = drawn(source, policy.model_copy(update={"class_balanced": False, "samples": 10_000}))
     assert len(loose) == len(held)

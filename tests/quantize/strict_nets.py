@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from edgekd.forms import Master
 from edgekd.models import build_model
 from edgekd.quantize import Prepared, prepare, write_master
+from edgekd.target import CalibrationPolicy
 
 # name: (model, its args, the shape of a sample)
 NETS: dict[str, tuple[str, dict, tuple[int, ...]]] = {
@@ -60,7 +61,7 @@ def samples(name: str, count: int = 48, seed: int = 5) -> Tensor:
 def prepared(name: str) -> Prepared:
     """Prepared and calibrated; shared, so leave it as it is."""
     x = samples(name)
-    made = prepare(make_net(name), x[:2], averaging=0.34)
+    made = prepare(make_net(name), x[:2], policy=CalibrationPolicy(batch_size=16))
     made.calibrate(x.split(16))
     return made
 

@@ -126,22 +126,38 @@ def test_one_sample_a_batch() -> None:
     assert outcome.prepared.run_quantized(x.numpy()).shape == (16, 10)
 
 
-@pytest.mark.parametrize("estimator", ["moving-average", "min-max"])
-def test_estimators(estimator: str) -> None:
-    """min-max takes each batch's extremes whole, so its ranges end at the last batch's; both stay finite."""
+@pytest.mark.parametrize("estimator", ["min-max", "moving-average", "percentile", "mse", "entropy"])
+def test_training_goes_on_from_the_range_of_any_estimator(estimator: str) -> None:
+    """With observers on, what was calibrated on moves no scale by much, and twice as much doubles it in the end."""
     net, source = trained()
     x = source.tensors("train")[0][:96]
-    outcome = quantize(
+    policy = CalibrationPolicy(estimator=estimator, averaging=0.05)  # type: ignore[arg-type]
+    after: dict[str, float] = {}
+
+    def fit(module: nn.Module, *, evaluate, on_epoch_start) -> None:
+        on_epoch_start(0)
+        first = module.get_submodule("activation_post_process_0")
+        for name, inputs in {"before": [], "same": [x] * 40, "twice": [2 * x] * 100}.items():
+            for one in inputs:
+                module(one)
+            after[name] = float(first.scale)
+        with torch.no_grad():
+            next(module.parameters()).mul_(1.01)
+
+    told = iter([0.95, 0.90, 0.94])
+    quantize(
         net,
         x.split(32),
-        config=QuantizeConfig(method="ptq"),
-        policy=CalibrationPolicy(name="test", estimator=estimator),
+        config=QuantizeConfig(method="qat", epochs=3),
+        policy=policy,
         allowed_drop=1.0,
-        fit=never,
-        evaluate=accuracy,
+        fit=fit,
+        evaluate=lambda _: next(told),
         progress=NoProgress(),
     )
-    assert outcome.report["val_ptq"] > 0.8
+    before, same_again, twice = (after[name] for name in ("before", "same", "twice"))
+    assert same_again == pytest.approx(before, rel=0.1)
+    assert twice == pytest.approx(2 * same_again, rel=0.02)
 
 
 def test_real_training(tmp_path: Path) -> None:

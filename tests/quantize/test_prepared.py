@@ -10,6 +10,7 @@ from torch import nn
 
 from edgekd.errors import BadData, BadModel
 from edgekd.quantize import prepare
+from edgekd.target import CalibrationPolicy
 
 
 def scales(made) -> dict[str, torch.Tensor]:
@@ -37,7 +38,7 @@ def test_evaluation_does_not_move_ranges() -> None:
 def test_the_first_range_is_the_data() -> None:
     """Scale of the input's site: its largest magnitude in 127 steps."""
     x = samples("resnet-xs")
-    made = prepare(make_net("resnet-xs"), x[:2], averaging=1.0)
+    made = prepare(make_net("resnet-xs"), x[:2], policy=CalibrationPolicy(estimator="min-max"))
     made.calibrate([x])
     first = next(node for node in made.module.graph.nodes if node.target == "activation_post_process_0")
     assert made.module.get_submodule(first.target).scale.item() == pytest.approx(x.abs().max().item() / 127)
@@ -60,6 +61,84 @@ def test_every_parameter_trains() -> None:
     parameters = dict(made.module.named_parameters())
     assert len(parameters) > 10
     assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in parameters.values())
+
+
+ESTIMATORS = ["min-max", "moving-average", "percentile", "mse", "entropy"]
+
+
+@pytest.mark.parametrize("estimator", ["moving-average", "mse"])
+def test_how_samples_are_batched_does_not_count(estimator: str) -> None:
+    x = samples("resnet-xs")[:24]
+    made = prepare(make_net("resnet-xs"), x[:2], policy=CalibrationPolicy(estimator=estimator, batch_size=10))
+    found = []
+    for size in (24, 1):
+        made.calibrate(x.split(size))
+        found.append(scales(made))
+    # Kernels round differently for another number of samples, which may move a value into the next bin.
+    assert all(torch.allclose(value, found[1][name], rtol=0.02) for name, value in found[0].items())
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_no_range_goes_beyond_the_bound_of_an_activation(estimator: str) -> None:
+    x = 5 * samples("mobilenet-xs-relu6")
+    made = prepare(make_net("mobilenet-xs-relu6"), x[:2], policy=CalibrationPolicy(estimator=estimator, batch_size=8))
+    made.calibrate(x.split(16))
+    bound = [
+        made.module.get_submodule(node.target)
+        for node in made.module.graph.nodes
+        if node.op == "call_module" and "hardtanh" in node.args[0].name
+    ]
+    assert len(bound) > 5
+    highest = torch.tensor(6 / 127)
+    assert all(quantizer.scale <= highest for quantizer in bound)
+    assert any(quantizer.scale > 0.9 * highest for quantizer in bound)
+    made.observe(True)
+    with torch.no_grad():
+        for _ in range(3):
+            made.module(100 * x)
+    assert all(quantizer.scale <= highest for quantizer in bound)
+
+
+def test_no_samples() -> None:
+    made = prepare(make_net("resnet-xs"), samples("resnet-xs")[:2])
+    with pytest.raises(BadData, match="calibration: there are no samples"):
+        made.calibrate([])
+
+
+class Dead(nn.Module):
+    """A branch that is always zero, and a gate that is always open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.dead, self.gate = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3)
+        self.head = nn.Linear(8, 5)
+        with torch.no_grad():
+            self.dead.bias.fill_(-100)
+            self.gate.bias.fill_(100)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.dead(x)) + self.conv(x) * nn.functional.hardsigmoid(self.gate(x))
+        return self.head(y.mean((2, 3)))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_constant_activations_are_told_and_harmless(estimator: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(32, 3, 8, 8)
+    made = prepare(Dead().eval(), x[:2], policy=CalibrationPolicy(estimator=estimator))
+    made.calibrate(x.split(8))
+    (note,) = made.notes
+    assert note == "calibration saw one value only at relu, hardsigmoid: what else may flow there is not known"
+    constant = {
+        node.args[0].name: made.module.get_submodule(node.target).scale.item()
+        for node in made.module.graph.nodes
+        if node.op == "call_module" and node.args[0].name in ("relu", "hardsigmoid")
+    }
+    assert constant["relu"] == 1
+    assert constant["hardsigmoid"] == pytest.approx(1 / 127, rel=0.02)
+    assert np.abs(made.run_quantized(x.numpy()) - made.run_float(x.numpy())).max() < 0.05
+    made.calibrate([x[:16]])
+    assert len(made.notes) == 1, "those of the last calibration"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

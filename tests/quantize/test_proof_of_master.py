@@ -21,6 +21,7 @@ from edgekd.forms import Master
 from edgekd.lower.graph import Graph
 from edgekd.measure.proof import Hop, first_difference, onnx_inside, onnx_run, prove
 from edgekd.quantize import Prepared, prepare, write_master
+from edgekd.target import CalibrationPolicy
 
 # Untrained: their outputs hardly depend on what happens in the middle, so only the values inside tell.
 UNTRAINED = ["mobilenet-xs-relu6", "resnet-xs", "mobilenet-xs"]
@@ -31,7 +32,7 @@ def digits() -> tuple[nn.Module, Prepared, Master, np.ndarray, np.ndarray]:
     """The trained network, prepared, its master, and test samples with labels; shared, so leave them as they are."""
     net, source = trained()
     x, _ = source.tensors("train")
-    made = prepare(net, x[:2], averaging=0.34)
+    made = prepare(net, x[:2], policy=CalibrationPolicy())
     made.calibrate(x[:96].split(32))
     samples, labels = source.tensors("test")
     return net, made, write_master(made, x[:2], Path(_folder.name)), samples[:200].numpy(), labels[:200].numpy()

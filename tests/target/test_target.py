@@ -220,7 +220,10 @@ def test_what_is_here() -> None:
 
 def test_calibration_policies_load() -> None:
     found = sorted(shipped("calibration").glob("*.yaml"))
-    assert found
+    estimators = ["min-max", "moving-average", "percentile", "mse", "entropy"]
+    assert {path.stem for path in found} == {"default", *estimators}
+    assert [load_calibration(name).estimator for name in estimators] == estimators
+    assert load_calibration("default").model_copy(update={"about": ""}) == CalibrationPolicy()
     for path in found:
         assert load_calibration(path.stem).name == path.stem
         assert load_calibration(str(path)) == load_calibration(path.stem)
@@ -234,9 +237,12 @@ def test_mistakes_in_a_calibration_policy(tmp_path: Path) -> None:
         load_calibration(str(tmp_path / "nowhere.yaml"))
     path = tmp_path / "mine.yaml"
     value = load_calibration("default").model_dump()
-    for key, wrong in (("samples", 0), ("averaging", 0), ("averaging", 1.5), ("estimator", "magic"), ("sample", 3)):
+    wrongs = (("samples", 0), ("averaging", 0), ("averaging", 1.5), ("estimator", "magic"), ("sample", 3))
+    for key, wrong in (*wrongs, ("percentile", 0.9999), ("percentile", 100.1), ("percentile", "most")):
         path.write_text(yaml.safe_dump(value | {key: wrong}))
         with pytest.raises(BadRecipe, match=rf"mine\.yaml:\d+: .*{key}"):
             load_calibration(str(path))
+    path.write_text("estimator: mse")
+    assert load_calibration(str(path)) == CalibrationPolicy(name="mine", estimator="mse")
     path.write_text(yaml.safe_dump(value | {"samples": 16}))
     assert load_calibration(str(path)) == CalibrationPolicy(**(value | {"samples": 16}))
