@@ -94,6 +94,23 @@ class Prepared:
             for quantizer, on in states:
                 quantizer.enable_observer(on)
 
+    @contextmanager
+    def floating(self) -> Iterator[None]:
+        """Nothing is rounded inside."""
+        states = [(quantizer, bool(quantizer.fake_quant_enabled[0])) for _, quantizer in self.quantizers()]
+        self.fake_quantize(False)
+        try:
+            yield
+        finally:
+            for quantizer, on in states:
+                quantizer.enable_fake_quant(on)
+
+    def copy(self) -> Prepared:
+        """Another one of the same state, weights included."""
+        other = Prepared(copy.deepcopy(self.module), self.policy)
+        other.notes = self.notes
+        return other
+
     def calibrate(self, batches: Iterable[Tensor]) -> None:
         """Set all ranges from ``batches`` of the float network, (B, ...) float32 each, then quantize with them.
 
@@ -122,11 +139,8 @@ class Prepared:
 
     def run_float(self, x: np.ndarray) -> np.ndarray:
         """Outputs with all quantizers off: must equal the float network's."""
-        self.fake_quantize(False)
-        try:
+        with self.floating():
             return self._run(x)
-        finally:
-            self.fake_quantize(True)
 
     def run_quantized(self, x: np.ndarray) -> np.ndarray:
         """Outputs of the fake-quantized network."""
