@@ -61,7 +61,8 @@ class QuantForm:
     uint8, zero point 0 in 127 codes (the cure for CPUs without VNNI that keeps full-range weights). ``signed``:
     "u8@128" or "s8". ``weight_range``: largest weight code where the overflow bound asks for a cure, 127 or 63
     (layers within the bound keep 127). ``bias``: "int32" gives linear heads an int32 DQ bias.
-    ``float_groups``: what stays in float; ``float_type``: the type of everything that is not integer.
+    ``float_groups``: what stays in float, ``float_layers``: what else does, by the names of the master's values that
+    those nodes compute; ``float_type``: the type of everything that is not integer.
     """
 
     name: str
@@ -71,6 +72,7 @@ class QuantForm:
     weight_range: Literal[127, 63] = 127
     bias: Literal["float", "int32"] = "float"
     float_groups: frozenset[FloatGroup] = frozenset()
+    float_layers: frozenset[str] = frozenset()
     float_type: FloatType = "fp32"
 
     @property
@@ -80,12 +82,12 @@ class QuantForm:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready mapping."""
-        return asdict(self) | {"float_groups": sorted(self.float_groups)}
+        return asdict(self) | {"float_groups": sorted(self.float_groups), "float_layers": sorted(self.float_layers)}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> QuantForm:
         """The inverse of `to_json`."""
-        return cls(**(row | {"float_groups": frozenset(row["float_groups"])}))
+        return cls(**(row | {key: frozenset(row.get(key, ())) for key in ("float_groups", "float_layers")}))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from edgekd.lower.graph import AVERAGES, WEIGHTED, Graph, Layer
 from edgekd.lower.groups import float_nodes
 from edgekd.lower.numbers import is_half, largest_code, least_scale, site_parameters, weight_parameters
 from edgekd.lower.overflow import overflows
+from edgekd.lower.shield import shield_float_weights
 
 RULES: dict[str, ModuleType] = {"onnxruntime": onnxruntime, "openvino": openvino, "tensorrt": tensorrt}
 # What a backend can run on integers besides weighted layers.
@@ -23,10 +24,17 @@ INTEGER_OPS = ("Add", "Mul", "Concat", "MaxPool", *AVERAGES)
 
 
 def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelProto:
-    """The master as ``form`` says; ``vnni`` False applies the form's cure to the layers that could saturate."""
+    """The master as ``form`` says; ``vnni`` False applies the form's cure to the layers that could saturate.
+
+    Raises:
+        ValueError: the form keeps layers in float that the master does not have.
+    """
     graph = Graph(onnx.load(master.path))
+    unknown = form.float_layers - graph.producer.keys()
+    if unknown:
+        raise ValueError(f"{form.name} keeps layers in float that the master does not have: {sorted(unknown)}")
     rules = RULES[form.rules]
-    in_float = float_nodes(graph, form.float_groups)
+    in_float = float_nodes(graph, form.float_groups) | form.float_layers
     if form.rules == "tensorrt" and form.integer:
         in_float |= {
             layer.node.output[0]
@@ -48,6 +56,8 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
         _write_site(graph, site.quantize, site.dequantize, signs[site.tensor], form)
     if form.bias == "int32":
         _integer_head_bias(graph)
+    if rules.QUANTIZES_WEIGHTS:
+        shield_float_weights(graph)
     graph.drop_unused()
     if form.float_type == "fp16":
         to_float16(graph) if is_half(form) else store_float16(graph)

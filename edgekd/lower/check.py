@@ -52,9 +52,12 @@ def _check_sites(master: Master, graph: Graph, form: QuantForm) -> None:
         if site is None:
             raise _failed(f"a site at {node.tensor} that the master does not have")
         scale, zero_point = site_parameters(np.array(site.scale, np.float32), site.sign, form)
-        for one in (node.quantize, node.dequantize):
+        for one in (node.quantize, *graph.consumers[node.quantize.output[0]]):
             found, zero = graph.array(one.input[1]), graph.array(one.input[2])
-            if not _equal(found, scale) or zero.dtype != zero_point.dtype or not np.array_equal(zero, zero_point):
+            # The same number for every channel is the same number.
+            shape = found.shape if one.op_type == "DequantizeLinear" else ()
+            same = _equal(found, np.broadcast_to(scale, shape)) and zero.dtype == zero_point.dtype
+            if not same or not np.array_equal(zero, np.broadcast_to(zero_point, shape)):
                 raise _failed(f"another scale or zero point at {node.tensor} than the master's")
 
 
@@ -67,6 +70,8 @@ def _check_weight(
         if not _is_constant(graph, layer.node, theirs, weight):
             raise _failed(f"other weights in {layer.weight} than the master's")
         return
+    if layer.node.output[0] in form.float_layers:
+        raise _failed(f"integers in {layer.node.output[0]}, which its form keeps in float")
     codes, written, zero = (graph.array(name) for name in dequantize.input)
     data = original.site_of(layer.node.input[0])
     assert data is not None, "the master has a site in front of every layer"

@@ -17,7 +17,7 @@ AVERAGES = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 
 @dataclass
 class SiteNode:
-    """A site in the graph: the Q, its one DQ, and the float value in front."""
+    """A site in the graph: the Q, its DQ (the first, where a lowering wrote several), and the float value in front."""
 
     tensor: str
     quantize: onnx.NodeProto
@@ -64,8 +64,7 @@ class Graph:
         found = []
         for node in self.model.graph.node:
             if node.op_type == "QuantizeLinear" and node.input[0] not in self.constants:
-                (dequantize,) = self.consumers[node.output[0]]
-                found.append(SiteNode(node.input[0], node, dequantize))
+                found.append(SiteNode(node.input[0], node, self.consumers[node.output[0]][0]))
         return found
 
     def layers(self) -> list[Layer]:

@@ -13,6 +13,8 @@ from edgekd.lower.graph import Graph, SiteNode
 NEEDS_OUTPUT_SITE = True
 # Biases become int32 in units of data scale x weight scale, when the file is written (heads) or loaded (the rest).
 INTEGER_BIAS = True
+# Float weights behind a site become integers when the file is loaded, unless lowering prevents it (shield.py).
+QUANTIZES_WEIGHTS = True
 FUSES_ADD = False
 
 

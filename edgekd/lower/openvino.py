@@ -11,6 +11,7 @@ from edgekd.lower.graph import Graph, SiteNode
 
 NEEDS_OUTPUT_SITE = False
 INTEGER_BIAS = False
+QUANTIZES_WEIGHTS = False
 FUSES_ADD = False
 
 

@@ -14,6 +14,7 @@ from edgekd.lower.graph import Graph, SiteNode
 
 NEEDS_OUTPUT_SITE = False
 INTEGER_BIAS = False
+QUANTIZES_WEIGHTS = False
 # A residual addition is part of the convolution on its main path: its skip branch alone is quantized.
 FUSES_ADD = True
 FEWEST_CHANNELS = 16
