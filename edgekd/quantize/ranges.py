@@ -59,10 +59,10 @@ class SiteRange:
     def estimate(self) -> float:
         """The largest magnitude to be represented; never beyond what was seen, such as a ReLU6's bound."""
         largest = max(-self.lowest, self.highest)
-        if self.policy.estimator == "min-max" or largest == 0:
-            return largest
-        if self._histogram is None:
+        if self.policy.estimator == "moving-average":
             return max(-self._mean[0], self._mean[1])
+        if self._histogram is None or largest == 0:
+            return largest
         estimators = {
             "percentile": lambda seen: percentile_range(seen, self.policy.percentile),
             "mse": lambda seen: mse_range(seen, largest),
