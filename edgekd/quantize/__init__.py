@@ -11,5 +11,15 @@ from edgekd.quantize.ladder import Outcome, quantize  # noqa: E402
 from edgekd.quantize.master import export_float, write_master  # noqa: E402
 from edgekd.quantize.post_training import calibrated  # noqa: E402
 from edgekd.quantize.prepared import Prepared, prepare  # noqa: E402
+from edgekd.quantize.sensitivity import measure_sensitivity  # noqa: E402
 
-__all__ = ["Outcome", "Prepared", "calibrated", "export_float", "prepare", "quantize", "write_master"]
+__all__ = [
+    "Outcome",
+    "Prepared",
+    "calibrated",
+    "export_float",
+    "measure_sensitivity",
+    "prepare",
+    "quantize",
+    "write_master",
+]
