@@ -3,8 +3,8 @@
 No pretrained weights are used (none can be downloaded where this runs), so weights are random, and then made to behave
 like trained ones where that matters to quantization: BatchNorm has scales and shifts that differ between channels, and
 statistics that come from running samples through the network, so that activations are normalised; what starts at zero
-(heads, residual scales, LayerScale) gets real values; heads are centred, so that logits tell samples apart instead of
-repeating one vector. Samples are "dead leaves" images (Lee, Mumford and Huang, "Occlusion models for natural images",
+(residual scales, LayerScale, biases) gets real values; heads look where samples differ, so that logits tell them apart
+instead of repeating one vector. Samples are "dead leaves" images (Lee, Mumford and Huang, "Occlusion models for natural images",
 IJCV 2001): occluding discs with power-law radii, whose edges and spectra are those of photographs, textured by a smooth
 random field. Latency depends on none of it; the accuracy figures are comparable between files of one network only.
 """
@@ -58,10 +58,11 @@ def make_network(name: str, seed: int = 0) -> nn.Module:
         network = models.get_model(name, weights=None)
     network = network.eval()
     with torch.no_grad():
-        _give_values(network, torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        _give_values(network, generator)
         batches = samples(STATISTICS, STATISTICS_SEED + seed).split(BATCH)
         _observe_batch_norms(network, batches)
-        _centre_heads(network, batches)
+        _make_heads(network, batches, generator)
     return network
 
 
@@ -128,8 +129,11 @@ def _observe_batch_norms(network: nn.Module, batches: Any) -> None:
         module.eval()
 
 
-def _centre_heads(network: nn.Module, batches: Any) -> None:
-    """Random heads whose logits have mean 0 and variance 1 over the samples."""
+def _make_heads(network: nn.Module, batches: Any, generator: torch.Generator) -> None:
+    """Heads that look where the samples differ: every class a random mixture of samples, as a mean of samples would be.
+
+    Logits then have mean 0 and variance 1 over the samples.
+    """
     heads = [module for module in network.modules() if isinstance(module, nn.Linear) and module.out_features == 1000]
     seen: list[list[Tensor]] = [[] for _ in heads]
 
@@ -143,6 +147,7 @@ def _centre_heads(network: nn.Module, batches: Any) -> None:
         hook.remove()
     for head, kept in zip(heads, seen, strict=True):
         features = torch.cat(kept)
-        head.weight.normal_(0, 1 / math.sqrt(head.in_features))
-        head.weight /= (features @ head.weight.T).std(0).mean()
+        apart = features - features.mean(0)
+        head.weight.copy_(torch.randn(head.out_features, len(apart), generator=generator) @ apart)
+        head.weight /= (apart @ head.weight.T).std(0).mean()
         head.bias.copy_(-(head.weight @ features.mean(0)))
