@@ -4,9 +4,9 @@ No pretrained weights are used (none can be downloaded where this runs), so weig
 like trained ones where that matters to quantization: BatchNorm has scales and shifts that differ between channels, and
 statistics that come from running samples through the network, so that activations are normalised; what starts at zero
 (residual scales, LayerScale, biases) gets real values; heads look where samples differ, so that logits tell them apart
-instead of repeating one vector. Samples are "dead leaves" images (Lee, Mumford and Huang, "Occlusion models for natural images",
-IJCV 2001): occluding discs with power-law radii, whose edges and spectra are those of photographs, textured by a smooth
-random field. Latency depends on none of it; the accuracy figures are comparable between files of one network only.
+instead of repeating one vector. Samples are "dead leaves" images (Lee, Mumford and Huang, "Occlusion models for natural
+images", IJCV 2001): occluding discs with power-law radii, whose edges and spectra are those of photographs, textured by
+a smooth random field. Latency depends on none of it; accuracy figures are comparable between files of one network only.
 """
 
 from __future__ import annotations

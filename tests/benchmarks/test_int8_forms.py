@@ -1,0 +1,100 @@
+"""The benchmark's rows without timing, on a network of three layers: everybody's files made, scored and counted."""
+
+import json
+import math
+from pathlib import Path
+
+import int8_forms
+import numpy as np
+import pytest
+import torch
+from networks import samples
+from rows import Entry, Options, _fitting, make_files, measure_backend, snr_db
+from torch import nn
+
+OPTIONS = Options(seconds=0, calibration=18, held_out=18)
+
+
+def make_tiny(name: str = "tiny", seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    layers = [nn.Conv2d(3, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, 2), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)).eval()
+
+
+def test_snr_is_the_power_of_the_reference_over_that_of_the_difference():
+    reference = np.array([[3.0, -4.0]])
+    assert snr_db(reference * 1.1, reference) == pytest.approx(20)
+    assert snr_db(reference, reference) == pytest.approx(200)
+
+
+def test_a_sample_is_the_same_whatever_the_count_and_others_differ():
+    one, three = samples(1, 5, 32), samples(3, 5, 32)
+    assert torch.equal(one[0], three[0])
+    assert not torch.equal(three[0], three[1])
+    assert not torch.equal(one, samples(1, 6, 32))
+    assert abs(float(samples(40, 7, 64).mean())) < 0.3
+
+
+def entry(name: str, snr: float, integer: bool = True) -> Entry:
+    return Entry(name, True, integer, {"snr_db": snr}, None)  # type: ignore[arg-type]
+
+
+def test_ours_is_as_accurate_as_the_peers_best_where_an_integer_form_is():
+    ours = [entry("int8", 20), entry("mixed", 25), entry("float", 200, integer=False)]
+    assert [one.name for one in _fitting(ours, 22)] == ["mixed", "float"]
+    assert [one.name for one in _fitting(ours, 30)] == ["int8", "mixed", "float"]
+    assert _fitting(ours, None) == ours
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_row_scores_ours_and_the_peers_on_samples_that_nobody_calibrated_on(backend: str, tmp_path: Path):
+    files = make_files("tiny", make_tiny(), tmp_path, OPTIONS, size=32)
+    row = measure_backend(files, backend, OPTIONS)
+    assert row["proof"] == "ok"
+    assert row["integer"] == row["compute"] == 3
+    assert row["integer_coverage"] == 1
+    assert row["snr_db"] > 20
+    names = {peer["name"]: peer for peer in row["peers"]}
+    assert "quantize_static" in names
+    assert ("nncf mixed" in names) == (backend == "openvino")
+    assert not [peer for peer in row["peers"] if "error" in peer]
+    assert row["peer_snr_db"] == max(peer["snr_db"] for peer in row["peers"])
+    assert row["ours_over_best_peer"] is None
+    assert row["ours"][-1]["name"] == "float"
+    assert row["ours"][-1]["snr_db"] > 80
+
+
+def test_rows_are_kept_in_a_file_and_errors_are_rows_that_are_tried_again(tmp_path: Path, monkeypatch):
+    made: list[tuple[str, str]] = []
+
+    def measure(files: str, backend: str, options: Options) -> dict:
+        made.append((files, backend))
+        if len(made) == 1:
+            raise RuntimeError("no kernel")
+        return {"model": files, "backend": backend, "builds": {}}
+
+    monkeypatch.setattr(int8_forms, "make_network", lambda name, seed: name)
+    monkeypatch.setattr(int8_forms, "make_files", lambda name, network, folder, options: name)
+    monkeypatch.setattr(int8_forms, "measure_backend", measure)
+    save = tmp_path / "results" / "rows.json"
+    first = int8_forms.run(["a"], ["onnxruntime", "openvino"], OPTIONS, save)
+    assert first["rows"][0]["error"] == "RuntimeError: no kernel"
+    assert json.loads(save.read_text()) == json.loads(json.dumps(first))
+    second = int8_forms.run(["a"], ["onnxruntime", "openvino"], OPTIONS, save)
+    assert made == [("a", "onnxruntime"), ("a", "openvino"), ("a", "onnxruntime")]
+    assert all("error" not in row for row in second["rows"])
+    with pytest.raises(SystemExit, match="other settings"):
+        int8_forms.run(["a"], ["openvino"], Options(seconds=1), save)
+
+
+@pytest.mark.slow
+def test_the_fastest_two_meet_anew(tmp_path: Path):
+    options = Options(seconds=2, pairs=2, calibration=18, held_out=18)
+    files = make_files("tiny", make_tiny(), tmp_path, options, size=32)
+    row = measure_backend(files, "onnxruntime", options)
+    low, high = row["interval"]
+    assert low <= row["ours_over_best_peer"] <= high
+    assert math.isfinite(high)
+    assert row["best_peer"] in {one["name"] for one in [*row["peers"], row["ours"][-1]]}
+    assert all("race_over_float" in one for one in [*row["ours"], *row["peers"]])
