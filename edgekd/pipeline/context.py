@@ -84,36 +84,41 @@ class Context:
         return module
 
     def logits(self, module: nn.Module, where: str) -> Tensor:
-        """What a model, in the mode that it is in, answers to two empty samples: (2, K) floats.
+        """What a model, in the mode that it is in, answers to a few samples of noise: (samples, K) floats.
 
         Raises:
-            BadModel: it fails, or answers with something else.
+            BadModel: it fails, answers with something else, or (in evaluation mode) a sample's answer depends on the
+                others of its batch.
         """
         import torch
 
         shape = self.source.input_shape
+        # Never as many as classes, so that (classes, batch) is not taken for (batch, classes).
+        count = 3 if len(self.source.classes) == 2 else 2
+        samples = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
         mode = "in training " if module.training else ""
         try:
             with torch.no_grad():
-                outputs = module(torch.zeros(2, *shape))
+                outputs = module(samples)
+                answers = [outputs] if module.training else [outputs, module(samples[:1]), module(samples)]
         except Exception as error:
             raise BadModel(
                 f"{mode}it does not take the data's samples of shape {shape}: {error}",
                 where=where,
                 remedy="give a model for this shape (channels first), or change data.preprocess",
             ) from error
-        if isinstance(outputs, torch.Tensor):
-            fits = outputs.shape[:1] == (2,) and outputs.dim() == 2 and outputs.is_floating_point()
-            told = f"{outputs.dtype} of the shape {tuple(outputs.shape)} for two samples".removeprefix("torch.")
-        else:
-            fits, told = False, type(outputs).__name__
-        if not fits:
+        if not _is_rows(outputs, count):
+            last = isinstance(outputs, torch.Tensor) and outputs.dim() == 2 and outputs.shape[1] == count
             raise BadModel(
-                f"{mode}it returns {told}, not one row of logits a sample",
+                f"{mode}it returns {_told(outputs)} for {count} samples, not one row of logits a sample",
                 where=where,
-                remedy="return one float tensor of (batch, classes); heads that only train are often switched off by "
+                remedy="the batch is its last dimension: transpose the output, and keep the batch first"
+                if last
+                else "return one float tensor of (batch, classes); heads that only train are often switched off by "
                 "args, such as aux_logits: false",
             )
+        if not module.training:
+            _check_alone(*answers, where=where)
         answer: Tensor = outputs
         return answer
 
@@ -170,6 +175,55 @@ class Context:
     def score(self, outputs: np.ndarray, labels: np.ndarray) -> float:
         """The task's metric, in [0, 1]."""
         return float(self.task.metric(outputs, labels)[self.task.metric_name])
+
+
+def _is_rows(outputs: Any, count: int) -> bool:
+    """Whether a model's output is one row of logits for each of ``count`` samples."""
+    import torch
+
+    return (
+        isinstance(outputs, torch.Tensor)
+        and outputs.dim() == 2
+        and len(outputs) == count
+        and outputs.is_floating_point()
+    )
+
+
+def _told(outputs: Any) -> str:
+    import torch
+
+    if not isinstance(outputs, torch.Tensor):
+        return type(outputs).__name__
+    return f"{outputs.dtype} of the shape {tuple(outputs.shape)}".removeprefix("torch.")
+
+
+def _check_alone(outputs: Tensor, alone: Any, again: Tensor, *, where: str) -> None:
+    """That a sample is answered the same alone (``alone``) as first of a batch: devices run one at a time."""
+    import torch
+
+    if not _is_rows(alone, 1):
+        raise BadModel(
+            f"for one sample alone it returns {_told(alone)}, not one row",
+            where=where,
+            remedy="name the dimensions that go: x.flatten(1) or x.squeeze(-1), not x.squeeze()",
+        )
+
+    def close(one: Tensor, other: Tensor) -> bool:
+        return torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(outputs.abs().max()), equal_nan=True)
+
+    if not close(outputs, again):
+        raise BadModel(
+            "asked twice, it gives two answers to the same samples",
+            where=where,
+            remedy="in evaluation mode nothing may be random: use nn.Dropout, or F.dropout(x, training=self.training)",
+        )
+    if not close(alone, outputs[:1]):
+        raise BadModel(
+            "a sample's answer depends on the other samples of its batch",
+            where=where,
+            remedy="the first dimension is the batch all the way through: batch_first=True, softmax(dim=-1), no mean "
+            "over dimension 0, nothing that asks for the batch's size",
+        )
 
 
 def versions(*packages: str) -> dict[str, str]:

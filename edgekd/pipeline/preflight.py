@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgekd.backends import get_backend, openvino
 from edgekd.backends.base import machine_of
@@ -12,6 +15,9 @@ from edgekd.errors import BadModel, BadTarget, Missing
 from edgekd.pipeline.context import Context
 from edgekd.recipe import Recipe
 from edgekd.target import Target, load_calibration
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def check_request(recipe: Recipe, targets: Sequence[Target], out: Path) -> None:
@@ -85,7 +91,6 @@ def check_training(context: Context) -> None:
     import torch
 
     from edgekd.data.calibration import check_enough
-    from edgekd.quantize.prepared import export
 
     if context.checked:
         return
@@ -96,7 +101,16 @@ def check_training(context: Context) -> None:
     for config, trains in ((recipe.teacher, teacher_trains), (recipe.student, student_trains)):
         module = context.model(config, Path(config.weights) if config.weights else None)
         if config is recipe.student:
-            export(module, torch.zeros(2, *context.source.input_shape))
+            _check_exportable(module, torch.zeros(2, *context.source.input_shape))
         if trains:
             context.logits(module.train(), config.model)
     context.checked = True
+
+
+def _check_exportable(student: nn.Module, example: Tensor) -> None:
+    """All that is done with the student after its training, but for the numbers. Raises BadModel."""
+    from edgekd.quantize import export_float, prepare
+
+    prepare(copy.deepcopy(student), example)
+    with tempfile.TemporaryDirectory() as folder:
+        export_float(student, example, Path(folder) / "float.onnx")

@@ -139,8 +139,12 @@ class QuantizeStage(Stage):
             progress=progress,
             on_prepared=on_prepared,
         )
-        report = outcome.report | {"calibration": policy.name, "samples": len(samples)}
-        return outcome.prepared, report | {"notes": list(outcome.prepared.notes)}
+        unruled = outcome.prepared.without_rule
+        if unruled:
+            told = ", ".join(f"{name} ({count})" for name, count in unruled.items())
+            progress.log(f"  no rule knows these operators, so they stay float: {told}")
+        facts = {"calibration": policy.name, "samples": len(samples), "without_rule": unruled}
+        return outcome.prepared, outcome.report | facts | {"notes": list(outcome.prepared.notes)}
 
     def _sensitivity(self, prepared: Prepared, out: Path, progress: Progress) -> None:
         """What each layer alone costs, on validation samples: candidates in mixed precision start from it."""

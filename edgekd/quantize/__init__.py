@@ -3,9 +3,11 @@
 import logging
 
 # torchao makes torch warn about its own deprecations when it is imported, and torch's exporters tell every detail on
-# the root logger: a build's log is for people.
+# the root logger, also of what is raised: a build's log is for people.
 logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
 logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+for name in ("torch.export", "torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 
 from edgekd.quantize.ladder import Outcome, quantize  # noqa: E402
 from edgekd.quantize.master import export_float, write_master  # noqa: E402

@@ -6,6 +6,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from edgekd.errors import BadModel
+from edgekd.quantize.tracing import line_of
 
 aten = torch.ops.aten
 VIEWS = {
@@ -39,7 +40,7 @@ def out_of_place(model: GraphModule) -> GraphModule:
         if any(order[user] > order[node] for other in others for user in other.users):
             raise BadModel(
                 f"{node.name} writes into memory that other values share",
-                where=_place(node),
+                where=line_of(node),
                 remedy="write it out of place: y = torch.relu(x) for x.relu_()",
             )
         node.target = twin
@@ -69,9 +70,3 @@ def _aliases(node: Node) -> set[Node]:
         found.update(views)
         pending += views
     return found
-
-
-def _place(node: Node) -> str:
-    """The line of the user's code, as far as torch noted it."""
-    lines = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
-    return next((line for line in reversed(lines) if line.startswith("File ")), node.name)

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from edgekd.forms import Master, Site
 from edgekd.quantize.names import BATCH, INPUT, OUTPUT, original_names, rename_values
 from edgekd.quantize.normalize import normalize
-from edgekd.quantize.prepared import Prepared, export
+from edgekd.quantize.prepared import Prepared
 from edgekd.quantize.signs import nonnegative_values
+from edgekd.quantize.tracing import export, no_onnx_form
 
 # The newest opset that TensorRT 10.3 (JetPack 6) takes.
 OPSET = 20
@@ -53,16 +54,19 @@ def export_float(student: nn.Module, example: Tensor, path: Path) -> None:
 def _to_onnx(module: nn.Module, example: Tensor) -> Any:
     exported = export(module, example)
     said = io.StringIO()
-    with contextlib.redirect_stdout(said), torch.no_grad():
-        return torch.onnx.export(
-            exported,
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim(BATCH)},),
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            opset_version=OPSET,
-            verbose=False,
-        )
+    try:
+        with contextlib.redirect_stdout(said), torch.no_grad():
+            return torch.onnx.export(
+                exported,
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                opset_version=OPSET,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise no_onnx_form(error, exported) from error
 
 
 def _write(model: onnx.ModelProto, path: Path, *, role: str) -> None:

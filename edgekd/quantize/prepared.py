@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,11 +14,11 @@ from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import FakeQuantizeBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-from edgekd.errors import BadModel
 from edgekd.quantize.calibrate import calibrate
 from edgekd.quantize.functional import out_of_place
-from edgekd.quantize.names import BATCH, OUTPUT
+from edgekd.quantize.names import OUTPUT
 from edgekd.quantize.sites import StrictQuantizer
+from edgekd.quantize.tracing import export
 from edgekd.target import CalibrationPolicy
 
 DEFAULT = CalibrationPolicy()
@@ -32,36 +32,20 @@ def prepare(student: nn.Module, example: Tensor, *, policy: CalibrationPolicy = 
     """
     student.eval()
     exported = export(student, example)
-    prepared = prepare_pt2e(out_of_place(exported.module()), StrictQuantizer(policy.averaging))
-    return Prepared(prepared, policy)
-
-
-def export(module: nn.Module, example: Tensor) -> Any:
-    """``torch.export`` with a dynamic batch; its failure as an error that says where.
-
-    Raises:
-        BadModel: it cannot be traced.
-    """
-    try:
-        return torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim(BATCH)},))
-    except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        place = next((line for line in lines if line.startswith("File ") and "site-packages" not in line), "")
-        raise BadModel(
-            f"torch.export cannot trace it: {lines[0] if lines else type(error).__name__}",
-            where=place or type(module).__name__,
-            remedy="write data-dependent control flow with torch.where or torch.cond; keep the batch dimension free",
-        ) from error
+    quantizer = StrictQuantizer(policy.averaging)
+    prepared = prepare_pt2e(out_of_place(exported.module()), quantizer)
+    return Prepared(prepared, policy, quantizer.without_rule)
 
 
 class Prepared:
     """``module`` trains like any other; observers and quantizers are switched from here.
 
-    ``notes``: what calibration found that a person should know, a sentence each.
+    ``notes``: what calibration found that a person should know, a sentence each. ``without_rule``: the operators that
+    no rule knows, which stay float, and how many there are of each.
     """
 
-    def __init__(self, module: GraphModule, policy: CalibrationPolicy) -> None:
-        self.module, self.policy = module, policy
+    def __init__(self, module: GraphModule, policy: CalibrationPolicy, without_rule: Mapping[str, int]) -> None:
+        self.module, self.policy, self.without_rule = module, policy, dict(without_rule)
         self.notes: tuple[str, ...] = ()
         # BatchNorm folding leaves weights that do not ask for gradients.
         for parameter in module.parameters():

@@ -44,6 +44,8 @@ PASSING = {
     aten.unsqueeze.default,
 }
 DROPOUTS = {aten.dropout.default}
+# They compute nothing.
+COPIES = {aten.clone.default, aten.contiguous.default, aten.alias.default, aten.detach.default, aten.to.dtype}
 KNOWN = WEIGHTED | CLIPS | ACTIVATIONS | ELEMENTWISE | AVERAGES
 
 
@@ -54,6 +56,8 @@ class StrictQuantizer(Quantizer):
         super().__init__()
         self.activation: QuantizationSpec = activation_spec(averaging)
         self.weight: QuantizationSpec = weight_spec()
+        # Operators without a rule, which stay float, and how many of each; filled by `annotate`.
+        self.without_rule: dict[str, int] = {}
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
         """Remove dropout, which does nothing in evaluation: a site on both sides would quantize twice."""
@@ -76,6 +80,7 @@ class StrictQuantizer(Quantizer):
                 node.meta["quantization_annotation"] = QuantizationAnnotation(
                     input_qspec_map=inputs, output_qspec=spec, _annotated=True
                 )
+        self.without_rule = _without_rule(model, ends)
         return model
 
     def validate(self, model: GraphModule) -> None:
@@ -112,6 +117,22 @@ def _output_chain(model: GraphModule) -> set[Node]:
         if node.target in PASSING:
             pending += node.all_input_nodes
     return chain
+
+
+def _without_rule(model: GraphModule, ends: set[Node]) -> dict[str, int]:
+    """The operators that compute with the network's data and got no site, by name, with how many there are."""
+    found: dict[str, int] = {}
+    data: set[Node] = set()
+    for node in model.graph.nodes:
+        if node.op == "placeholder" or data & set(node.all_input_nodes):
+            data.add(node)
+        if node.op != "call_function" or node not in data or node in ends or not _is_float(node):
+            continue
+        ruled = node.target in KNOWN | PASSING | DROPOUTS or "quantization_annotation" in node.meta
+        if not ruled and isinstance(node.target, torch._ops.OpOverload) and node.target not in COPIES:
+            name = node.target._schema.name.removeprefix("aten::")
+            found[name] = found.get(name, 0) + 1
+    return dict(sorted(found.items()))
 
 
 def _is_float(node: Node) -> bool:

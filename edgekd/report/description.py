@@ -103,8 +103,15 @@ def quantization_table(evidence: Evidence) -> Table:
         ("Validation, QAT", percent(share(report.get("val_qat")))),
         ("Drop allowed", f"{allowed:g} points" if allowed is not None else ""),
         ("Calibration", joined(text(report.get("calibration")), _samples(report.get("samples")))),
+        ("Float, since no rule knows them", _operators(report.get("without_rule"))),
     )
     return Table(("", ""), [row for row in cells if row[1]])
+
+
+def _operators(value: Any) -> str:
+    """Operators with how many there are of each."""
+    found = ((text(name, 40), number(many)) for name, many in mapping(value).items())
+    return joined(*(f"{name} ({count(many)})" for name, many in found if many is not None))
 
 
 def _samples(value: Any) -> str:

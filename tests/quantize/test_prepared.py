@@ -161,22 +161,6 @@ def test_weights_that_are_no_numbers() -> None:
     assert "samples or in the weights" in str(caught.value)
 
 
-class Branching(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(4, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.sum() > 0:
-            x = -x
-        return self.fc(x)
-
-
-class FixedBatch(Branching):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc(x.reshape(2, 4))
-
-
 class IntoView(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -186,18 +170,6 @@ class IntoView(nn.Module):
         x = self.conv(x)
         x.flatten(2).relu_()
         return self.head(x.mean((2, 3)))
-
-
-def test_data_dependent_control_flow_names_the_line() -> None:
-    with pytest.raises(BadModel, match="cannot trace it") as caught:
-        prepare(Branching().eval(), torch.ones(2, 4))
-    assert "test_prepared.py" in caught.value.where
-    assert "torch.where" in str(caught.value)
-
-
-def test_a_batch_that_is_written_into_the_network() -> None:
-    with pytest.raises(BadModel, match="keep the batch dimension free"):
-        prepare(FixedBatch().eval(), torch.ones(2, 4))
 
 
 def test_writing_into_a_view_is_refused_by_its_line() -> None:
