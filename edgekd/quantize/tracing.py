@@ -100,7 +100,9 @@ def _told(error: Exception, module: nn.Module, example: Tensor) -> BadModel:
     # Torch's own words end where its advice to run it otherwise begins.
     words = said.splitlines()[0].split("  (")[0].removesuffix(' For more information, run with TORCH_LOGS="+dynamic".')
     return BadModel(
-        f"torch.export cannot trace it: {cause}{at} ({words})" if cause else f"torch.export cannot trace it{at}: {words}",
+        f"torch.export cannot trace it: {cause}{at} ({words})"
+        if cause
+        else f"torch.export cannot trace it{at}: {words}",
         where=f'File "{line.filename}", line {line.lineno}, in {line.name}' if line else type(module).__name__,
         remedy=remedy,
     )

@@ -36,6 +36,44 @@ def fails():
     raise RuntimeError("the disk of my own is away")
 """
 
+NETS = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, kind, classes):
+        super().__init__()
+        self.kind, self.fc = kind, nn.Linear(64, classes)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        if self.kind == "branch" and x.sum() > 0:
+            x = -x
+        if self.kind == "view":
+            y = x.clone()
+            y[:, :8].relu_()
+            x = y
+        if self.kind == "singular values":
+            x = x + torch.linalg.svdvals(x.reshape(-1, 8, 8)).sum(1, keepdim=True)
+        if self.kind == "mixing":
+            x = x - x.mean(0)
+        if self.kind == "random":
+            x = nn.functional.dropout(x, 0.5)
+        y = self.fc(x)
+        if self.kind == "transposed":
+            return y.t()
+        if self.kind == "scalar":
+            return y.sum()
+        if self.kind == "squeezed":
+            return y[:, None].squeeze()
+        return y
+
+
+def net(kind, classes):
+    return Net(kind, classes)
+"""
+
 
 class Payload:
     def __init__(self, path):
@@ -49,7 +87,9 @@ class Payload:
 def recipe(tmp_path, monkeypatch):
     """Writes a recipe file in an own folder: ``recipe(data={...}, ...)`` is its path."""
     (tmp_path / "bad_data_of_mine.py").write_text(NAN)
+    (tmp_path / "bad_nets_of_mine.py").write_text(NETS)
     monkeypatch.delitem(sys.modules, "bad_data_of_mine", raising=False)
+    monkeypatch.delitem(sys.modules, "bad_nets_of_mine", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -173,6 +213,37 @@ def test_a_model_that_does_not_take_the_samples(run_cli, tmp_path, recipe):
     err = refused(run_cli, tmp_path, recipe(teacher={"model": "torchvision:mobilenet_v3_small"}))
     assert "(1, 8, 8)" in err
     assert "channels" in err
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "remedy"),
+    [
+        ("branch", ["cannot trace it", 'if self.kind == "branch" and x.sum() > 0'], "torch.where"),
+        ("view", ["relu_ writes into memory that other values share"], "out of place"),
+        ("singular values", ["ONNX has no form of aten._linalg_svd"], "other operators"),
+        ("transposed", ["float32 of the shape (10, 2) for 2 samples", "bad_nets_of_mine:net"], "keep the batch first"),
+        ("scalar", ["float32 of the shape () for 2 samples"], "(batch, classes)"),
+        ("squeezed", ["for one sample alone it returns float32 of the shape (10,)"], "x.flatten(1)"),
+        ("mixing", ["depends on the other samples of its batch"], "dimension 0"),
+        ("random", ["two answers to the same samples"], "self.training"),
+    ],
+)
+def test_a_student_that_no_device_could_run_is_told_before_training(run_cli, tmp_path, recipe, kind, told, remedy):
+    student = {"model": "bad_nets_of_mine:net", "args": {"kind": kind}}
+    err = refused(run_cli, tmp_path, recipe(student=student))
+    assert all(one in err for one in told), err
+    assert remedy in err
+    assert "epoch 1" not in err
+    if kind in ("branch", "view", "singular values"):
+        assert 'bad_nets_of_mine.py", line' in err
+
+
+def test_a_transposed_output_of_as_many_samples_as_classes(run_cli, tmp_path, recipe):
+    """With two classes and two samples it would pass for what it is not."""
+    data = {"factory": "bad_data_of_mine:make", "args": {"bad": ""}}
+    student = {"model": "bad_nets_of_mine:net", "args": {"kind": "transposed"}}
+    err = refused(run_cli, tmp_path, recipe(data=data, student=student))
+    assert "float32 of the shape (2, 3) for 3 samples" in err
 
 
 def test_unknown_target(run_cli, tmp_path):
