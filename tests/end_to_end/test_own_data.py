@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 
 import edgekd
 from edgekd.bundle import load_bundle
+from edgekd.pipeline import build
+from edgekd.stage import NoProgress
 
 SPEECH = '''
 import torch
@@ -45,7 +47,7 @@ class Net(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, x):
-        return self.head(self.body(x).mean((2, 3)))
+        return self.head(self.body(x).atan().mean((2, 3)))
 
 
 def net(classes, width=16):
@@ -56,6 +58,16 @@ QUICK = {
     "quantize": {"prefer": "size"},
     "measure": {"pairs": 4, "seconds": 0.1},
 }
+
+
+class Said(NoProgress):
+    """Keeps the build's lines."""
+
+    def __init__(self):
+        self.lines = []
+
+    def log(self, text):
+        self.lines.append(text)
 
 
 @pytest.fixture
@@ -79,10 +91,15 @@ def test_spectrograms_with_own_data_teacher_and_student(speech):
             **QUICK,
         }
     )
-    result = edgekd.build(recipe, ["onnxruntime-cpu", "openvino-cpu", "cuda"], out=speech / "dist")
+    said = Said()
+    result = build(recipe, ["onnxruntime-cpu", "openvino-cpu", "cuda"], out=speech / "dist", progress=said)
     for row in result.bundles[:2]:
         assert row["accuracy"]["compiled"] > 0.9
     bundle = load_bundle(result.bundles[0]["path"])
+    # The network's arc tangent is no operator of the rules: it stays float, and that is told.
+    assert bundle.manifest["quantization"]["without_rule"] == {"atan": 1}
+    assert any("stay float: atan (1)" in line for line in said.lines)
+    assert "atan (1)" in (bundle.path / "report.html").read_text()
     assert bundle.manifest["inputs"][0]["shape"] == [None, 1, 13, 37]
     assert bundle.manifest["labels"] == ["low", "middle", "high"]
     sample = np.zeros((1, 13, 37), np.float32)
