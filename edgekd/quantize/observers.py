@@ -20,35 +20,34 @@ HIGHEST = 127
 
 
 class Symmetric:
-    """Scale: ``ratio`` of the largest magnitude in 127 steps; NaN where that is no number, which calibration and losses
-    tell.
+    """Scale: the largest magnitude in 127 steps; NaN where that is no number, which calibration and losses tell.
 
     The library asserts instead, and with a lowest code of -128 it would take 127.5 steps.
+    """
+
+    def _calculate_qparams(self, min_val: Tensor, max_val: Tensor) -> tuple[Tensor, Tensor]:
+        if min_val.numel() == 0 or bool((min_val == torch.inf).any()):  # nothing was observed
+            return torch.ones(1), torch.zeros(1, dtype=torch.int64)
+        scale = (torch.max(-min_val, max_val) / HIGHEST).clamp(min=EPS)
+        scale = torch.where(torch.isfinite(scale), scale, torch.nan)
+        return scale, torch.zeros_like(scale, dtype=torch.int64)
+
+
+class TensorRange(Symmetric, MovingAverageMinMaxObserver):  # type: ignore[misc]
+    """One scale for a whole activation, of ``ratio`` of its range, which calibration sets.
+
+    It is 1 where nothing but zeros was seen, so that what comes later is not wiped out; ONNX Runtime's calibration does
+    the same (onnxruntime/python/tools/quantization/quant_utils.py).
     """
 
     ratio: Tensor
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        # Set by calibration, and no weight of the network: checkpoints keep their shape.
-        self.register_buffer("ratio", torch.ones(()), persistent=False)  # type: ignore[attr-defined]
+        self.register_buffer("ratio", torch.ones(()))
 
     def _calculate_qparams(self, min_val: Tensor, max_val: Tensor) -> tuple[Tensor, Tensor]:
-        if min_val.numel() == 0 or bool((min_val == torch.inf).any()):  # nothing was observed
-            return torch.ones(1), torch.zeros(1, dtype=torch.int64)
-        scale = (self.ratio * torch.max(-min_val, max_val) / HIGHEST).clamp(min=EPS)
-        scale = torch.where(torch.isfinite(scale), scale, torch.nan)
-        return scale, torch.zeros_like(scale, dtype=torch.int64)
-
-
-class TensorRange(Symmetric, MovingAverageMinMaxObserver):  # type: ignore[misc]
-    """One scale for a whole activation; 1 where nothing but zeros was seen, so that what comes later is not wiped out.
-
-    ONNX Runtime's calibration does the same (onnxruntime/python/tools/quantization/quant_utils.py).
-    """
-
-    def _calculate_qparams(self, min_val: Tensor, max_val: Tensor) -> tuple[Tensor, Tensor]:
-        scale, zero_point = super()._calculate_qparams(min_val, max_val)
+        scale, zero_point = super()._calculate_qparams(self.ratio * min_val, self.ratio * max_val)
         return torch.where((min_val == 0) & (max_val == 0), torch.ones_like(scale), scale), zero_point
 
 

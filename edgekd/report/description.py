@@ -104,6 +104,7 @@ def quantization_table(evidence: Evidence) -> Table:
         ("Drop allowed", f"{allowed:g} points" if allowed is not None else ""),
         ("Calibration", joined(text(report.get("calibration")), _samples(report.get("samples")))),
         ("Float, since no rule knows them", _operators(report.get("without_rule"))),
+        ("Noted", joined(*(text(note) for note in items(report.get("notes"))))),
     )
     return Table(("", ""), [row for row in cells if row[1]])
 
