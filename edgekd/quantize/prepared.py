@@ -91,7 +91,7 @@ class Prepared:
 
     def copy(self) -> Prepared:
         """Another one of the same state, weights included."""
-        other = Prepared(copy.deepcopy(self.module), self.policy)
+        other = Prepared(copy.deepcopy(self.module), self.policy, self.without_rule)
         other.notes = self.notes
         return other
 
