@@ -57,19 +57,19 @@ class QuantForm:
     """What a lowering writes, as a value.
 
     ``rules`` names the file of lower/ that applies it. ``nonnegative``: "u8/255" = uint8, zero point 0, scale
-    r/255; "s8-128" = int8, zero point -128, scale r/255; "s8/127" = int8, zero point 0, scale r/127; "u8/127" =
-    uint8, zero point 0 in 127 codes (the cure for CPUs without VNNI that keeps full-range weights). ``signed``:
-    "u8@128" or "s8". ``weight_range``: largest weight code where the overflow bound asks for a cure, 127 or 63
-    (layers within the bound keep 127). ``bias``: "int32" gives linear heads an int32 DQ bias.
+    r/255; "s8-128" = int8, zero point -128, scale r/255; "s8/127" = int8, zero point 0, scale r/127.
+    ``signed``: "u8@128" or "s8". ``cure``: what layers beyond the overflow bound get on CPUs without VNNI, tightened
+    weights or the cheaper of those and a non-negative input in 127 codes (lower/cures.py). ``bias``: "int32" gives
+    linear heads an int32 DQ bias.
     ``float_groups``: what stays in float, ``float_layers``: what else does, by the names of the master's values that
     those nodes compute; ``float_type``: the type of everything that is not integer.
     """
 
     name: str
     rules: Literal["onnxruntime", "openvino", "tensorrt"]
-    nonnegative: Literal["u8/255", "u8/127", "s8-128", "s8/127"] = "u8/255"
+    nonnegative: Literal["u8/255", "s8-128", "s8/127"] = "u8/255"
     signed: Literal["u8@128", "s8"] = "u8@128"
-    weight_range: Literal[127, 63] = 127
+    cure: Literal["none", "weights", "cheaper"] = "none"
     bias: Literal["float", "int32"] = "float"
     float_groups: frozenset[FloatGroup] = frozenset()
     float_layers: frozenset[str] = frozenset()

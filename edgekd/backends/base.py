@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgekd.errors import BadModel, BadTarget, Missing, ProofFailed
 from edgekd.forms import FORM_KEY, CompiledModel, LayerInfo, QuantForm
@@ -120,18 +120,14 @@ def integer_forms(first: QuantForm, *, vnni: bool) -> list[QuantForm]:
 
     Which layers gain from integers depends on the machine: squeeze-and-excite gates and hardswish cost more in
     int8 than they save on some CPUs, and so do first and last layers. Without VNNI u8 x s8 products saturate at 16
-    bits: layers beyond the overflow bound then get weights within 63, or activations within 127 codes.
+    bits: layers beyond the overflow bound then get the cheaper cure.
     """
-    weights: Literal[127, 63] = 127 if vnni else 63
-    base = replace(first, name="int8", weight_range=weights)
-    forms = [
+    base = replace(first, name="int8", cure="none" if vnni else "cheaper")
+    return [
         base,
         replace(base, name="int8-float-gates", float_groups=frozenset({"gates", "hardswish"})),
         replace(base, name="int8-float-ends", float_groups=frozenset({"first", "last"})),
     ]
-    if not vnni and first.nonnegative == "u8/255":
-        forms.insert(1, replace(base, name="int8-127-codes", nonnegative="u8/127"))
-    return forms
 
 
 def offered(target: Target, integer: list[QuantForm], floats: list[QuantForm]) -> list[QuantForm]:

@@ -11,11 +11,12 @@ from onnx import helper
 
 from edgekd.forms import FORM_KEY, Master, QuantForm
 from edgekd.lower import onnxruntime, openvino, tensorrt
+from edgekd.lower.cures import Cures, choose_cures, how_weights_meet
 from edgekd.lower.floats import store_float16, to_float16
-from edgekd.lower.graph import AVERAGES, WEIGHTED, Graph, Layer
+from edgekd.lower.graph import AVERAGES, WEIGHTED, Graph, Layer, SiteNode
 from edgekd.lower.groups import float_nodes
-from edgekd.lower.numbers import is_half, largest_code, least_scale, site_parameters, weight_parameters
-from edgekd.lower.overflow import overflows
+from edgekd.lower.numbers import clip_at, is_half, least_scale, site_parameters, weight_parameters
+from edgekd.lower.overflow import least_scales
 from edgekd.lower.shield import shield_float_weights
 
 RULES: dict[str, ModuleType] = {"onnxruntime": onnxruntime, "openvino": openvino, "tensorrt": tensorrt}
@@ -45,15 +46,20 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
         if "all" in form.float_groups or rules.drops(graph, site):
             graph.bypass(site.quantize, site.dequantize)
     _drop_useless_sites(graph, in_float, rules)
-    signs = {site.tensor: site.sign for site in master.sites}
+    signs: dict[str, str] = {site.tensor: site.sign for site in master.sites}
+    reads = {}
     for layer in graph.layers():
         data = graph.site_of(layer.node.input[0])
         if data is not None and _is_integer(graph, layer.node, in_float, rules):
-            _write_weight(graph, layer, signs[data.input[0]], form, vnni)
+            reads[layer.node.output[0]] = data.input[0]
+    cures = Cures() if vnni else cures_of(graph, reads, {site.tensor for site in graph.sites()}, signs, form)
+    for layer in graph.layers():
+        if layer.node.output[0] in reads:
+            _write_weight(graph, layer, signs[reads[layer.node.output[0]]], form, cures)
         else:
             graph.bypass(layer.quantize, layer.dequantize)
     for site in graph.sites():
-        _write_site(graph, site.quantize, site.dequantize, signs[site.tensor], form)
+        _write_site(graph, site, signs[site.tensor], form, few_codes=site.tensor in cures.few_codes)
     if form.bias == "int32":
         _integer_head_bias(graph)
     if rules.QUANTIZES_WEIGHTS:
@@ -128,13 +134,14 @@ def _passes_to_integer(graph: Graph, node: onnx.NodeProto, in_float: set[str]) -
     )
 
 
-def _write_weight(graph: Graph, layer: Layer, sign: str, form: QuantForm, vnni: bool) -> None:
+def cures_of(graph: Graph, reads: dict[str, str], sites: set[str], signs: dict[str, str], form: QuantForm) -> Cures:
+    """`edgekd.lower.cures.choose_cures` of a backend."""
+    return choose_cures(graph, reads, sites, signs, form, fuses_clips=RULES[form.rules].FUSES_CLIPS)
+
+
+def _write_weight(graph: Graph, layer: Layer, sign: str, form: QuantForm, cures: Cures) -> None:
     """Float weight, Q and DQ become an int8 constant and a DQ, with the master's scale (or its allowed tightening)."""
-    weight, scale = graph.array(layer.weight), graph.array(layer.quantize.input[1])
-    least = bias_floor(graph, layer, sign, form)
-    codes, written = weight_parameters(weight, scale, layer.axis, form, tighten=False, least=least)
-    if saturates(codes, layer.axis, sign, form, vnni=vnni):
-        codes, written = weight_parameters(weight, scale, layer.axis, form, tighten=True, least=least)
+    codes, written = written_weight(graph, layer, sign, form, tighten=cures.tightens(layer.node.output[0]))
     # Shared constants of other layers must not change: all get names of this layer.
     layer.dequantize.input[0] = graph.set_constant(f"{layer.weight}_int8", codes)
     layer.dequantize.input[1] = graph.set_constant(f"{layer.weight}_scale", written)
@@ -143,12 +150,20 @@ def _write_weight(graph: Graph, layer: Layer, sign: str, form: QuantForm, vnni: 
     graph.refresh()
 
 
-def saturates(codes: np.ndarray, axis: int, sign: str, form: QuantForm, *, vnni: bool) -> bool:
-    """Whether a layer of these weights, with an input of this sign, wants the form's cure on this CPU."""
-    return form.weight_range < 127 and not vnni and overflows(codes, axis, largest_code(sign, form))
+def written_weight(
+    graph: Graph, layer: Layer, sign: str, form: QuantForm, *, tighten: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """int8 codes and float32 scales (channels,) of a layer of the master's ``graph``; see `edgekd.lower.overflow`."""
+    weight, scale = graph.array(layer.weight), graph.array(layer.quantize.input[1])
+    least = _bias_floor(graph, layer, sign, form)
+    codes, written = weight_parameters(weight, scale, layer.axis, form, least=least)
+    if not tighten:
+        return codes, written
+    least = np.maximum(least, least_scales(weight, codes, layer.axis, how_weights_meet(graph, layer)))
+    return weight_parameters(weight, scale, layer.axis, form, least=least)
 
 
-def bias_floor(graph: Graph, layer: Layer, sign: str, form: QuantForm) -> np.ndarray | float:
+def _bias_floor(graph: Graph, layer: Layer, sign: str, form: QuantForm) -> np.ndarray | float:
     """The smallest scales of a layer's weight where the backend makes int32 of its bias; 0 where there is no bound."""
     if not RULES[form.rules].INTEGER_BIAS or len(layer.node.input) < 3:
         return 0.0
@@ -158,16 +173,28 @@ def bias_floor(graph: Graph, layer: Layer, sign: str, form: QuantForm) -> np.nda
     return least_scale(graph.array(layer.node.input[2]), data_scale)
 
 
-def _write_site(graph: Graph, quantize: onnx.NodeProto, dequantize: onnx.NodeProto, sign: str, form: QuantForm) -> None:
-    """The same clipping range in the form's integer type."""
-    scale = graph.array(quantize.input[1])
-    scale, zero_point = site_parameters(scale, sign, form)
-    scale_name = graph.set_constant(f"{quantize.input[0]}_scale", scale)
-    zero_name = graph.set_constant(f"{quantize.input[0]}_zero_point", zero_point)
-    for node in (quantize, dequantize):
+def _write_site(graph: Graph, site: SiteNode, sign: str, form: QuantForm, *, few_codes: bool) -> None:
+    """The same clipping range in the form's integer type; written out as a Clip where the type has codes beyond."""
+    scale = graph.array(site.quantize.input[1])
+    if few_codes:
+        _clip(graph, graph.producer[site.tensor], clip_at(scale))
+    scale, zero_point = site_parameters(scale, sign, form, few_codes=few_codes)
+    scale_name = graph.set_constant(f"{site.tensor}_scale", scale)
+    zero_name = graph.set_constant(f"{site.tensor}_zero_point", zero_point)
+    for node in (site.quantize, site.dequantize):
         node.input[1], node.input[2] = scale_name, zero_name
         for attribute in [a for a in node.attribute if a.name in ("output_dtype", "axis")]:
             node.attribute.remove(attribute)
+
+
+def _clip(graph: Graph, node: onnx.NodeProto, highest: np.ndarray) -> None:
+    """A Relu or Clip ends at ``highest``, where the master's rounding behind it clips."""
+    if node.op_type == "Relu":
+        node.op_type = "Clip"
+        node.input.append(graph.set_constant(f"{node.output[0]}_lowest", np.array(np.float32(0))))
+    name = graph.set_constant(f"{node.output[0]}_highest", highest)
+    node.input[:] = [*node.input[:2], name]
+    graph.refresh()
 
 
 def _integer_head_bias(graph: Graph) -> None:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 
 from edgekd.errors import ProofFailed
 from edgekd.forms import Master, QuantForm
-from edgekd.lower.apply import bias_floor, saturates
+from edgekd.lower.apply import cures_of, written_weight
+from edgekd.lower.cures import Cures
 from edgekd.lower.graph import Graph, Layer
-from edgekd.lower.numbers import site_parameters, weight_parameters
+from edgekd.lower.numbers import clip_at, site_parameters
 
 # What a lowering may add or take away.
 TRANSPARENT = ("QuantizeLinear", "DequantizeLinear", "Cast")
 
 
 def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm, *, vnni: bool = True) -> None:
-    """That ``lowered`` only relaxes ``master``, but for the weights that ``vnni`` False tightens to ``weight_range``.
+    """That ``lowered`` only relaxes ``master``, but for the form's cures, which ``vnni`` False asks for.
 
     Raises:
         ProofFailed: an operator, a site, a scale, a weight or a bias is not the master's; its place is named.
     """
     original, graph = Graph(onnx.load(master.path)), Graph(lowered)
-    _check_sites(master, graph, form)
+    cures = _cures(master, original, graph, form, vnni)
+    _check_sites(master, graph, form, cures)
     nodes, others = (
         [node for node in one.model.graph.node if node.op_type not in TRANSPARENT] for one in (original, graph)
     )
@@ -30,6 +34,10 @@ def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm, *,
     signs: dict[str, str] = {site.tensor: site.sign for site in master.sites}
     for node, other in zip(nodes, others, strict=False):
         name = node.output[0]
+        if name in cures.few_codes:
+            if not _is_clip(original, graph, node, other):
+                raise _failed(f"codes beyond 127 at {name}, which could saturate without VNNI")
+            continue
         if not _same_operator(node, other):
             raise _failed(f"another operator at {name} than the master's")
         for index, (ours, theirs) in enumerate(zip(node.input, other.input, strict=True)):
@@ -38,20 +46,47 @@ def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm, *,
                 if twin.removesuffix("_fp16") != source:
                     raise _failed(f"another input of {name} than the master's")
             elif name in layers and index == 1:
-                _check_weight(original, graph, layers[name], theirs, signs, form, vnni)
+                _check_weight(original, graph, layers[name], theirs, signs, form, cures)
             elif not _is_constant(graph, other, theirs, original.array(source)):
                 raise _failed(f"another constant at {name} than the master's {source}")
     if len(nodes) != len(others):
         raise _failed(f"{len(others)} operators, the master has {len(nodes)}")
 
 
-def _check_sites(master: Master, graph: Graph, form: QuantForm) -> None:
+def overflow_rows(
+    master: Master, lowered: onnx.ModelProto, form: QuantForm, *, vnni: bool = True
+) -> list[dict[str, Any]]:
+    """The integer layers of a lowered file as rows of `edgekd.lower.cures.LayerBound`; none with VNNI."""
+    cures = _cures(master, Graph(onnx.load(master.path)), Graph(lowered), form, vnni)
+    return [row.to_json() for row in cures.rows]
+
+
+def _cures(master: Master, original: Graph, graph: Graph, form: QuantForm, vnni: bool) -> Cures:
+    """Chosen anew: by the master's numbers, for the layers and sites that are integer in the lowered file."""
+    if vnni:
+        return Cures()
+    reads = {}
+    for layer in original.layers():
+        name = layer.node.output[0]
+        node = graph.producer.get(name)
+        weight = graph.producer.get(node.input[1]) if node is not None else None
+        if node is not None and weight is not None and weight.op_type == "DequantizeLinear":
+            site = graph.site_of(node.input[0])
+            if site is None:
+                raise _failed(f"an integer weight at {name} and no site in front")
+            reads[name] = site.input[0]
+    signs: dict[str, str] = {site.tensor: site.sign for site in master.sites}
+    return cures_of(original, reads, {site.tensor for site in graph.sites()}, signs, form)
+
+
+def _check_sites(master: Master, graph: Graph, form: QuantForm, cures: Cures) -> None:
     sites = {site.tensor: site for site in master.sites}
     for node in graph.sites():
         site = sites.get(node.tensor.removesuffix("_fp16"))
         if site is None:
             raise _failed(f"a site at {node.tensor} that the master does not have")
-        scale, zero_point = site_parameters(np.array(site.scale, np.float32), site.sign, form)
+        few_codes = node.tensor in cures.few_codes
+        scale, zero_point = site_parameters(np.array(site.scale, np.float32), site.sign, form, few_codes=few_codes)
         for one in (node.quantize, *graph.consumers[node.quantize.output[0]]):
             found, zero = graph.array(one.input[1]), graph.array(one.input[2])
             # The same number for every channel is the same number.
@@ -62,12 +97,11 @@ def _check_sites(master: Master, graph: Graph, form: QuantForm) -> None:
 
 
 def _check_weight(
-    original: Graph, graph: Graph, layer: Layer, theirs: str, signs: dict[str, str], form: QuantForm, vnni: bool
+    original: Graph, graph: Graph, layer: Layer, theirs: str, signs: dict[str, str], form: QuantForm, cures: Cures
 ) -> None:
-    weight, scale = original.array(layer.weight), original.array(layer.quantize.input[1])
     dequantize = graph.producer.get(theirs)
     if dequantize is None or dequantize.op_type != "DequantizeLinear":
-        if not _is_constant(graph, layer.node, theirs, weight):
+        if not _is_constant(graph, layer.node, theirs, original.array(layer.weight)):
             raise _failed(f"other weights in {layer.weight} than the master's")
         return
     if layer.node.output[0] in form.float_layers:
@@ -75,11 +109,8 @@ def _check_weight(
     codes, written, zero = (graph.array(name) for name in dequantize.input)
     data = original.site_of(layer.node.input[0])
     assert data is not None, "the master has a site in front of every layer"
-    sign = signs[data.input[0]]
-    least = bias_floor(original, layer, sign, form)
-    wanted, scales = weight_parameters(weight, scale, layer.axis, form, tighten=False, least=least)
-    if saturates(wanted, layer.axis, sign, form, vnni=vnni):
-        wanted, scales = weight_parameters(weight, scale, layer.axis, form, tighten=True, least=least)
+    tighten = cures.tightens(layer.node.output[0])
+    wanted, scales = written_weight(original, layer, signs[data.input[0]], form, tighten=tighten)
     attributes = {attribute.name: attribute.i for attribute in dequantize.attribute}
     if (
         not np.array_equal(codes, wanted)
@@ -88,6 +119,16 @@ def _check_weight(
         or attributes != {"axis": layer.axis}
     ):
         raise _failed(f"other weights in {layer.weight} than the master's")
+
+
+def _is_clip(original: Graph, graph: Graph, node: onnx.NodeProto, other: onnx.NodeProto) -> bool:
+    """Whether ``other`` is the master's Relu or Clip, ended where the master's rounding behind it clips."""
+    if other.op_type != "Clip" or _origin(graph, other.input[0]) != _origin(original, node.input[0]):
+        return False
+    (quantize,) = (user for user in original.consumers[node.output[0]] if user.op_type == "QuantizeLinear")
+    low, high = (graph.array(name) for name in other.input[1:])
+    lowest = original.array(node.input[1]) if node.op_type == "Clip" else np.array(np.float32(0))
+    return _equal(low, lowest) and _equal(high, clip_at(original.array(quantize.input[1])))
 
 
 def _same_operator(node: onnx.NodeProto, other: onnx.NodeProto) -> bool:

@@ -11,32 +11,31 @@ UNSIGNED_ZERO = 128
 LARGEST_BIAS = 2**30
 
 
-def site_parameters(scale: np.ndarray, sign: str, form: QuantForm) -> tuple[np.ndarray, np.ndarray]:
-    """Scale (float32, rank 0) and zero point of a site of the master's ``scale`` in a form."""
+def site_parameters(
+    scale: np.ndarray, sign: str, form: QuantForm, *, few_codes: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale (float32, rank 0) and zero point of a site of the master's ``scale`` in a form.
+
+    ``few_codes`` keeps a non-negative site to 127 codes of uint8.
+    """
     one = np.float32(scale)
     if sign == "nonnegative":
         finer = np.float32(one * np.float32(127 / 255))
         kinds = {
             "u8/255": (finer, np.uint8(0)),
-            "u8/127": (one, np.uint8(0)),
             "s8-128": (finer, np.int8(-128)),
             "s8/127": (one, np.int8(0)),
         }
-        chosen = kinds[form.nonnegative]
+        chosen = (one, np.uint8(0)) if few_codes else kinds[form.nonnegative]
     else:
         chosen = (one, np.uint8(UNSIGNED_ZERO)) if form.signed == "u8@128" else (one, np.int8(0))
     return written_scale(np.array(chosen[0]), form), np.array(chosen[1])
 
 
 def weight_parameters(
-    weight: np.ndarray, scale: np.ndarray, axis: int, form: QuantForm, *, tighten: bool, least: np.ndarray | float = 0
+    weight: np.ndarray, scale: np.ndarray, axis: int, form: QuantForm, *, least: np.ndarray | float = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """int8 codes and float32 scales (channels,) of a weight of the master's ``scale``; none is below ``least``.
-
-    ``tighten`` keeps the codes within the form's ``weight_range``.
-    """
-    if tighten:
-        scale = scale * np.float32(127 / form.weight_range)
+    """int8 codes and float32 scales (channels,) of a weight of the master's ``scale``; none is below ``least``."""
     scale = written_scale(np.maximum(scale, least).astype(np.float32), form)
     return quantize_weight(weight, scale, axis), scale
 
@@ -73,10 +72,6 @@ def least_scale(bias: np.ndarray, data_scale: np.ndarray) -> np.ndarray:
     return least
 
 
-def largest_code(sign: str, form: QuantForm) -> int:
-    """The largest activation code that meets the weights of a layer whose input has this sign.
-
-    Signed inputs are shifted to unsigned bytes by every engine on x86. "u8/127" promises 127 within the calibrated
-    range only: where an outlier leaves it, products may saturate, so measured accuracy decides over that form.
-    """
-    return 127 if sign == "nonnegative" and form.nonnegative == "u8/127" else 255
+def clip_at(scale: np.ndarray) -> np.ndarray:
+    """The end of the master's range, where its rounding clips a site of this scale; float32, rank 0."""
+    return np.array(np.float32(scale) * np.float32(127))

@@ -16,6 +16,8 @@ INTEGER_BIAS = True
 # Float weights behind a site become integers when the file is loaded, unless lowering prevents it (shield.py).
 QUANTIZES_WEIGHTS = True
 FUSES_ADD = False
+# A Clip is absorbed by the rounding behind it when that has no code beyond (qdq_util.cc), else the layer stays float.
+FUSES_CLIPS = False
 
 
 def drops(graph: Graph, site: SiteNode) -> bool:

@@ -13,6 +13,8 @@ NEEDS_OUTPUT_SITE = False
 INTEGER_BIAS = False
 QUANTIZES_WEIGHTS = False
 FUSES_ADD = False
+# Any Clip behind a weighted layer or a residual addition is part of its kernel.
+FUSES_CLIPS = True
 
 
 def drops(graph: Graph, site: SiteNode) -> bool:

@@ -17,6 +17,7 @@ INTEGER_BIAS = False
 QUANTIZES_WEIGHTS = False
 # A residual addition is part of the convolution on its main path: its skip branch alone is quantized.
 FUSES_ADD = True
+FUSES_CLIPS = True
 FEWEST_CHANNELS = 16
 
 

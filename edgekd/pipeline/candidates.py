@@ -87,6 +87,8 @@ def compiled_model(folder: Path, row: dict[str, Any], target: Target) -> Compile
 
 
 def _make(backend: Backend, target: Target, folder: Path, out: Path, form: QuantForm, model: Any) -> Made:
+    from edgekd.lower import overflow_rows
+
     place = out / "candidates" / form.name
     place.mkdir(parents=True)
     (place / "model.onnx").write_bytes(model.SerializeToString())
@@ -99,6 +101,7 @@ def _make(backend: Backend, target: Target, folder: Path, out: Path, form: Quant
         "path": compiled.path.relative_to(out).as_posix(),
         "size_bytes": compiled.path.stat().st_size,
         "meta": compiled.meta,
+        "overflow": overflow_rows(Master.load(folder), model, form, vnni=target.has_vnni()) if form.integer else [],
         "proof": _prove(backend, target, folder, form, compiled),
     }
     return Made(row, compiled)

@@ -14,7 +14,7 @@ def test_candidates_on_x86(make_target):
     assert forms[0].nonnegative == "u8/255"
     assert forms[0].signed == "u8@128"
     assert forms[0].bias == "int32"
-    assert forms[0].weight_range == 127
+    assert forms[0].cure == "none"
     assert [form.integer for form in forms] == [True, True, True, False]
     assert len({form.name for form in forms}) == len(forms)
 
@@ -23,17 +23,16 @@ def test_candidates_without_vnni(make_target):
     forms = BACKEND.candidates(make_target("onnxruntime", vnni=False))
     assert [form.name for form in forms] == [
         "int8",
-        "int8-127-codes",
         "int8-float-gates",
         "int8-float-ends",
         "float",
     ]
-    assert {form.weight_range for form in forms if form.integer} == {63}
+    assert {form.cure for form in forms if form.integer} == {"cheaper"}
 
 
 def test_candidates_on_arm_are_signed_bytes(make_target):
     forms = BACKEND.candidates(make_target("onnxruntime", arch="aarch64", vnni=True))
-    assert (forms[0].nonnegative, forms[0].signed, forms[0].weight_range) == ("s8-128", "s8", 127)
+    assert (forms[0].nonnegative, forms[0].signed, forms[0].cure) == ("s8-128", "s8", "none")
     assert not forms[-1].integer
 
 

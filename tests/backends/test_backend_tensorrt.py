@@ -26,7 +26,7 @@ def test_candidates(make_target):
     forms = BACKEND.candidates(make_target("tensorrt", name="jetson-orin"))
     assert (forms[0].nonnegative, forms[0].signed, forms[0].bias) == ("s8/127", "s8", "float")
     assert forms[0].float_type == "fp16"
-    assert forms[0].weight_range == 127
+    assert forms[0].cure == "none"
     assert [form.name for form in forms[-2:]] == ["float-fp16", "float"]
 
 
