@@ -13,8 +13,9 @@ from typing import Any, Literal
 Sign = Literal["nonnegative", "signed"]
 FloatType = Literal["fp32", "fp16", "bf16"]
 # Groups of layers that a candidate may leave in float. "gates": squeeze-and-excite branches (pooled 1x1 convs,
-# the gate and its Mul); "hardswish": hardswish/SiLU sites; "first"/"last": first conv, last linear; "all".
-FloatGroup = Literal["gates", "hardswish", "first", "last", "all"]
+# the gate and its Mul); "hardswish": hardswish and the sigmoids of SiLU; "attention": products of two activations;
+# "first"/"last": first conv, last linear; "all".
+FloatGroup = Literal["gates", "hardswish", "attention", "first", "last", "all"]
 
 # Where lower/ notes the form in a file's metadata, so that a file found alone still tells how it is to be compiled.
 FORM_KEY = "edgekd.form"

@@ -13,11 +13,12 @@ from edgekd.forms import FORM_KEY, Master, QuantForm
 from edgekd.lower import onnxruntime, openvino, tensorrt
 from edgekd.lower.cures import Cures, choose_cures, how_weights_meet
 from edgekd.lower.floats import store_float16, to_float16
-from edgekd.lower.graph import AVERAGES, WEIGHTED, Graph, Layer, SiteNode
+from edgekd.lower.graph import AVERAGES, PASSING, WEIGHTED, Graph, Layer, SiteNode
 from edgekd.lower.groups import float_nodes
 from edgekd.lower.numbers import clip_at, is_half, least_scale, site_parameters, weight_parameters
 from edgekd.lower.overflow import least_scales
 from edgekd.lower.shield import shield_float_weights
+from edgekd.lower.spelling import spell
 
 RULES: dict[str, ModuleType] = {"onnxruntime": onnxruntime, "openvino": openvino, "tensorrt": tensorrt}
 # What a backend can run on integers besides weighted layers.
@@ -62,6 +63,8 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
         _write_site(graph, site, signs[site.tensor], form, few_codes=site.tensor in cures.few_codes)
     if form.bias == "int32":
         _integer_head_bias(graph)
+    if rules.SPELLS_HARDSWISH:
+        spell(graph, form, in_float)
     if rules.QUANTIZES_WEIGHTS:
         shield_float_weights(graph)
     graph.drop_unused()
@@ -82,8 +85,10 @@ def _is_integer(graph: Graph, node: onnx.NodeProto, in_float: set[str], rules: M
 
 
 def _next_site(graph: Graph, name: str) -> bool:
-    """Whether a value runs into a site, directly or through a Relu or Clip that is absorbed."""
+    """Whether a value runs into a site, directly, through its bias, or through a Relu or Clip that is absorbed."""
     users = graph.consumers.get(name, [])
+    if len(users) == 1 and graph.without_bias(users[0]) is not users[0]:
+        users = graph.consumers.get(users[0].output[0], [])
     if len(users) == 1 and users[0].op_type in ("Relu", "Clip"):
         users = graph.consumers.get(users[0].output[0], [])
     return bool(users) and all(user.op_type == "QuantizeLinear" for user in users)
@@ -98,6 +103,7 @@ def _drop_useless_sites(graph: Graph, in_float: set[str], rules: ModuleType) -> 
             producer = graph.producer.get(site.tensor)
             if producer is not None and producer.op_type in ("Relu", "Clip"):
                 producer = graph.producer.get(producer.input[0])
+            producer = graph.without_bias(producer) if producer is not None else None
             ends = (
                 rules.NEEDS_OUTPUT_SITE and producer is not None and _may_be_integer(graph, producer, in_float, rules)
             )
@@ -117,15 +123,17 @@ def _may_be_integer(graph: Graph, node: onnx.NodeProto, in_float: set[str], rule
         return False
     if node.op_type == "Add" and rules.FUSES_ADD:
         return any(graph.is_quantized(name) for name in node.input)
-    data = node.input[:1] if node.op_type in (*WEIGHTED, *AVERAGES, "MaxPool") else node.input
+    data = graph.data_inputs(node) if node.op_type in WEIGHTED else node.input
+    if node.op_type in (*AVERAGES, "MaxPool"):
+        data = node.input[:1]
     return node.op_type in (*WEIGHTED, *INTEGER_OPS) and all(graph.is_quantized(name) for name in data)
 
 
 def _passes_to_integer(graph: Graph, node: onnx.NodeProto, in_float: set[str]) -> bool:
     """Whether a node only moves numbers, and something integer (or a site) comes behind it."""
-    if node.op_type not in ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "MaxPool"):
+    if node.op_type not in PASSING:
         return False
-    users = graph.consumers.get(node.output[0], [])
+    users = [user for name in node.output for user in graph.consumers.get(name, [])]
     return any(
         (user.op_type in (*WEIGHTED, *INTEGER_OPS) and user.output[0] not in in_float)
         or user.op_type == "QuantizeLinear"

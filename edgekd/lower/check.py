@@ -13,6 +13,7 @@ from edgekd.lower.apply import cures_of, written_weight
 from edgekd.lower.cures import Cures
 from edgekd.lower.graph import Graph, Layer
 from edgekd.lower.numbers import clip_at, site_parameters
+from edgekd.lower.spelling import unspelled
 
 # What a lowering may add or take away.
 TRANSPARENT = ("QuantizeLinear", "DequantizeLinear", "Cast")
@@ -24,7 +25,8 @@ def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm, *,
     Raises:
         ProofFailed: an operator, a site, a scale, a weight or a bias is not the master's; its place is named.
     """
-    original, graph = Graph(onnx.load(master.path)), Graph(lowered)
+    strict = onnx.load(master.path)
+    original, graph = Graph(strict), Graph(unspelled(lowered, strict, form))
     cures = _cures(master, original, graph, form, vnni)
     _check_sites(master, graph, form, cures)
     nodes, others = (

@@ -10,8 +10,21 @@ from onnx import numpy_helper
 
 WEIGHTED = ("Conv", "Gemm", "MatMul", "ConvTranspose")
 ACTIVATIONS = ("HardSwish", "Sigmoid", "HardSigmoid", "Gelu", "LeakyRelu", "Elu", "Softplus", "Tanh")
+GATES = ("Sigmoid", "HardSigmoid")
 CLIPS = ("Relu", "Clip")
-PASSING = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Identity")
+PASSING = (
+    "MaxPool",
+    "Reshape",
+    "Flatten",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+    "Slice",
+    "Split",
+    "Gather",
+    "DepthToSpace",
+    "Identity",
+)
 AVERAGES = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 
 
@@ -128,7 +141,8 @@ class Graph:
     def needless(self, site: SiteNode) -> bool:
         """Whether an engine that moves quantizers and fuses activations into kernels wants no such site.
 
-        Behind operators that pass quantized numbers on, and between a weighted layer and its activation.
+        Behind operators that pass quantized numbers on, between a weighted layer and its activation, and inside an
+        activation that is written as a product (SiLU).
         """
         producer = self.producer.get(site.tensor)
         if producer is None:
@@ -136,7 +150,46 @@ class Graph:
         if producer.op_type in PASSING:
             return self.is_quantized(producer.input[0])
         users = self.users(site.tensor)
-        return producer.op_type in WEIGHTED and bool(users) and all(user.op_type in ACTIVATIONS for user in users)
+        if producer.op_type in GATES and len(users) == 1 and self.is_gated(users[0], producer):
+            return True
+        return (
+            self.without_bias(producer).op_type in WEIGHTED
+            and bool(users)
+            and all(user.op_type in ACTIVATIONS or self.is_gated(user) for user in users)
+        )
+
+    def without_bias(self, node: onnx.NodeProto) -> onnx.NodeProto:
+        """The product in front, where ``node`` adds a constant to it (a linear layer of more than two dimensions)."""
+        if node.op_type != "Add" or not any(name in self.constants for name in node.input):
+            return node
+        others = [self.producer.get(name) for name in node.input if name not in self.constants]
+        product = others[0] if len(others) == 1 else None
+        return product if product is not None and product.op_type == "MatMul" else node
+
+    def data_inputs(self, node: onnx.NodeProto) -> list[str]:
+        """The inputs of a node that are neither constants nor quantized weights."""
+        found = []
+        for name in node.input:
+            source = self.source(name)
+            quantized = source is None and name in self.producer and name not in self.inputs
+            constant = name in self.constants or (quantized and not self.is_site_output(name))
+            if name and not constant:
+                found.append(name)
+        return found
+
+    def is_gated(self, node: onnx.NodeProto, gate: onnx.NodeProto | None = None) -> bool:
+        """Whether a node is ``x * sigmoid(x)``, with this ``gate`` when one is given."""
+        if node.op_type != "Mul" or len(node.input) != 2:
+            return False
+        for name, other in (node.input, node.input[::-1]):
+            found = self.source(name)
+            if found is not None and found.op_type in GATES and (gate is None or found.output[0] == gate.output[0]):
+                return self._float_name(found.input[0]) == self._float_name(other)
+        return False
+
+    def _float_name(self, name: str) -> str:
+        """A value's name in front of the site that it comes out of."""
+        return self.producer[self.producer[name].input[0]].input[0] if self.is_site_output(name) else name
 
     def bypass(self, quantize: onnx.NodeProto, dequantize: onnx.NodeProto) -> None:
         """Take a Q/DQ pair out: its users read the float value."""

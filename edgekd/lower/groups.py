@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from edgekd.lower.graph import CLIPS, WEIGHTED, Graph
-
-GATES = ("Sigmoid", "HardSigmoid")
+from edgekd.lower.graph import CLIPS, GATES, WEIGHTED, Graph
 
 
 def float_nodes(graph: Graph, groups: frozenset[str]) -> set[str]:
@@ -22,8 +20,16 @@ def float_nodes(graph: Graph, groups: frozenset[str]) -> set[str]:
     if "last" in groups:
         found |= {node.output[0] for node in weighted if _reaches_output(graph, node)}
     if "hardswish" in groups:
-        found |= {node.output[0] for node in graph.model.graph.node if node.op_type == "HardSwish"}
+        found |= {
+            node.output[0] for node in graph.model.graph.node if node.op_type == "HardSwish" or _is_silu(graph, node)
+        }
+    if "attention" in groups:
+        found |= {node.output[0] for node in weighted if len(graph.data_inputs(node)) == 2}
     return found
+
+
+def _is_silu(graph: Graph, node: onnx.NodeProto) -> bool:
+    return node.op_type in GATES and any(graph.is_gated(user, node) for user in graph.users(node.output[0]))
 
 
 def _gates(graph: Graph) -> set[str]:
@@ -45,8 +51,12 @@ def _branch(graph: Graph, gate: onnx.NodeProto | None) -> set[str]:
         return set()
     found = {gate.output[0]}
     node = graph.source(gate.input[0])
-    while node is not None and (node.op_type in (*WEIGHTED, *CLIPS) or node.op_type in ("HardSwish", "Reshape")):
+    while node is not None and (node.op_type in (*WEIGHTED, *CLIPS, "HardSwish", "Reshape") or graph.is_gated(node)):
         found.add(node.output[0])
+        if node.op_type == "Mul":
+            inside = [graph.source(name) for name in node.input]
+            node = next(one for one in inside if one is not None and one.op_type in GATES)
+            found.add(node.output[0])
         node = graph.source(node.input[0])
     if node is None or node.op_type not in ("GlobalAveragePool", "ReduceMean"):
         return set()

@@ -15,6 +15,8 @@ NEEDS_OUTPUT_SITE = True
 INTEGER_BIAS = True
 # Float weights behind a site become integers when the file is loaded, unless lowering prevents it (shield.py).
 QUANTIZES_WEIGHTS = True
+# Its hardswish and hardsigmoid have no integer kernels, but additions and products do (spelling.py).
+SPELLS_HARDSWISH = True
 FUSES_ADD = False
 # A Clip is absorbed by the rounding behind it when that has no code beyond (qdq_util.cc), else the layer stays float.
 FUSES_CLIPS = False

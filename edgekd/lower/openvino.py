@@ -12,6 +12,7 @@ from edgekd.lower.graph import Graph, SiteNode
 NEEDS_OUTPUT_SITE = False
 INTEGER_BIAS = False
 QUANTIZES_WEIGHTS = False
+SPELLS_HARDSWISH = False
 FUSES_ADD = False
 # Any Clip behind a weighted layer or a residual addition is part of its kernel.
 FUSES_CLIPS = True

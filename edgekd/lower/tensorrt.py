@@ -15,6 +15,7 @@ from edgekd.lower.graph import Graph, SiteNode
 NEEDS_OUTPUT_SITE = False
 INTEGER_BIAS = False
 QUANTIZES_WEIGHTS = False
+SPELLS_HARDSWISH = False
 # A residual addition is part of the convolution on its main path: its skip branch alone is quantized.
 FUSES_ADD = True
 FUSES_CLIPS = True
@@ -38,7 +39,8 @@ def drops(graph: Graph, site: SiteNode) -> bool:
 def keeps_float(graph: Graph, node: onnx.NodeProto, weight_shape: tuple[int, ...]) -> bool:
     """Whether a weighted node is better left in float: matrix-vector products and thin convolutions."""
     if node.op_type != "Conv":
-        return True  # batch 1: a matrix-vector product
+        # One row a sample is a matrix-vector product; a MatMul has more than two dimensions.
+        return node.op_type == "Gemm"
     group = next((a.i for a in node.attribute if a.name == "group"), 1)
     out, inside = weight_shape[0], weight_shape[1] * group
     if group > 1:

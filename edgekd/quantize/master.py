@@ -17,7 +17,7 @@ from edgekd.forms import Master, Site
 from edgekd.quantize.names import BATCH, INPUT, OUTPUT, original_names, rename_values
 from edgekd.quantize.normalize import normalize
 from edgekd.quantize.prepared import Prepared
-from edgekd.quantize.signs import nonnegative_values
+from edgekd.quantize.signs import nonnegative_values, signed_by_concatenation
 from edgekd.quantize.tracing import export, no_onnx_form
 
 # The newest opset that TensorRT 10.3 (JetPack 6) takes.
@@ -32,6 +32,7 @@ def write_master(prepared: Prepared, example: Tensor, out: Path) -> Master:
     rename_values(model, original_names(program.exported_program.graph, converted.graph))
     model = normalize(model)
     nonnegative = nonnegative_values(model)
+    nonnegative -= signed_by_concatenation(model, nonnegative)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     sites = []
     for node in model.graph.node:

@@ -8,8 +8,13 @@ from onnx import helper, numpy_helper
 
 
 def normalize(model: onnx.ModelProto) -> onnx.ModelProto:
-    """In place: no Clip between Q and DQ, GlobalAveragePool for means over images, scales of rank 0, no leftovers."""
+    """In place: the spelling that lowering expects.
+
+    No Clip between Q and DQ, weights as their products take them, GlobalAveragePool for means over images, scales of
+    rank 0, no leftovers.
+    """
     _drop_code_clips(model.graph)
+    _turn_weights(model.graph)
     _global_average_pools(model.graph)
     _scalar_parameters(model.graph)
     _drop_unused(model.graph)
@@ -40,6 +45,39 @@ def _drop_code_clips(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         for index, name in enumerate(node.input):
             node.input[index] = renamed.get(name, name)
+
+
+def _turn_weights(graph: onnx.GraphProto) -> None:
+    """``MatMul(x, Transpose(DQ(Q(w))))`` becomes ``MatMul(x, DQ(Q(wᵀ)))``, channels on axis 1."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    producer = {name: node for node in graph.node for name in node.output}
+    consumers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            consumers.setdefault(name, []).append(node)
+    for node in list(graph.node):
+        if node.op_type != "Transpose" or any(user.op_type != "MatMul" for user in consumers[node.output[0]]):
+            continue
+        dequantize = producer.get(node.input[0])
+        quantize = producer.get(dequantize.input[0]) if dequantize is not None else None
+        if dequantize is None or quantize is None or quantize.op_type != "QuantizeLinear":
+            continue
+        weight, pair = quantize.input[0], (quantize, dequantize)
+        if weight not in constants:
+            continue
+        if any(len(consumers[one.output[0]]) != 1 for one in pair) or len(consumers[weight]) != 1:
+            continue
+        value = numpy_helper.to_array(constants[weight])
+        if value.ndim != 2:
+            continue
+        constants[weight].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value.T), weight))
+        for one in pair:
+            for attribute in one.attribute:
+                if attribute.name == "axis":
+                    attribute.i = 1 - attribute.i
+        for user in consumers[node.output[0]]:
+            user.input[1] = node.input[0]
+        graph.node.remove(node)
 
 
 def _global_average_pools(graph: onnx.GraphProto) -> None:

@@ -15,8 +15,8 @@ from torchao.quantization.pt2e import FakeQuantizeBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from edgekd.quantize.calibrate import calibrate
-from edgekd.quantize.functional import out_of_place
 from edgekd.quantize.names import OUTPUT
+from edgekd.quantize.rewrite import rewrite
 from edgekd.quantize.sites import StrictQuantizer
 from edgekd.quantize.tracing import export
 from edgekd.target import CalibrationPolicy
@@ -33,7 +33,7 @@ def prepare(student: nn.Module, example: Tensor, *, policy: CalibrationPolicy = 
     student.eval()
     exported = export(student, example)
     quantizer = StrictQuantizer(policy.averaging)
-    prepared = prepare_pt2e(out_of_place(exported.module()), quantizer)
+    prepared = prepare_pt2e(rewrite(exported.module()), quantizer)
     return Prepared(prepared, policy, quantizer.without_rule)
 
 

@@ -4,6 +4,9 @@ Every activation site is symmetric int8 with zero point 0, what TensorRT demands
 in ±127. A site stands at the output of each known operator, so that ONNX Runtime finds one wherever it fuses; backends
 drop what they do not want (lowering). None stands between a convolution (or addition) and a ReLU or ReLU6 that
 follows it alone, since every backend fuses those, nor at the network's output.
+
+Values that only move share one quantizer, and so do all inputs and the output of a concatenation: with one scale it
+moves codes too (TensorRT asks for it, OpenVINO and ONNX Runtime are spared a rescaling).
 """
 
 from __future__ import annotations
@@ -18,35 +21,17 @@ from torchao.quantization.pt2e.quantizer import (
 )
 
 from edgekd.quantize.observers import activation_spec, weight_spec
-
-aten = torch.ops.aten
-WEIGHTED = {aten.conv2d.default, aten.conv1d.default, aten.linear.default}
-# Fused into what comes before them by every backend.
-CLIPS = {aten.relu.default, aten.relu6.default, aten.hardtanh.default}
-ACTIVATIONS = {
-    aten.hardswish.default,
-    aten.hardsigmoid.default,
-    aten.sigmoid.default,
-    aten.silu.default,
-    aten.gelu.default,
-}
-ELEMENTWISE = {aten.add.Tensor, aten.mul.Tensor, aten.cat.default}
-AVERAGES = {aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default, aten.mean.dim}
-# The numbers pass through, so the quantizer behind is the one in front.
-PASSING = {
-    aten.max_pool2d.default,
-    aten.flatten.using_ints,
-    aten.view.default,
-    aten.reshape.default,
-    aten.permute.default,
-    aten.transpose.int,
-    aten.squeeze.dim,
-    aten.unsqueeze.default,
-}
-DROPOUTS = {aten.dropout.default}
-# They compute nothing.
-COPIES = {aten.clone.default, aten.contiguous.default, aten.alias.default, aten.detach.default, aten.to.dtype}
-KNOWN = WEIGHTED | CLIPS | ACTIVATIONS | ELEMENTWISE | AVERAGES
+from edgekd.quantize.operators import (
+    CLIPS,
+    COPIES,
+    KNOWN,
+    PASSING,
+    WEIGHTED,
+    aten,
+    is_float,
+    passed_from,
+    varying_nodes,
+)
 
 
 class StrictQuantizer(Quantizer):
@@ -59,45 +44,69 @@ class StrictQuantizer(Quantizer):
         # Operators without a rule, which stay float, and how many of each; filled by `annotate`.
         self.without_rule: dict[str, int] = {}
 
-    def transform_for_annotation(self, model: GraphModule) -> GraphModule:
-        """Remove dropout, which does nothing in evaluation: a site on both sides would quantize twice."""
-        for node in list(model.graph.nodes):
-            if node.target in DROPOUTS:
-                node.replace_all_uses_with(node.args[0])
-                model.graph.erase_node(node)
-        model.recompile()
-        return model
-
     def annotate(self, model: GraphModule) -> GraphModule:
         """Mark weights and the outputs that carry a site."""
-        ends = _output_chain(model)
+        sited = _sited(model)
+        leaders = _leaders(model, sited)
         for node in model.graph.nodes:
             inputs = {}
             if node.target in WEIGHTED:
                 inputs[node.args[1]] = self.weight
-            spec = None if node in ends else self._output_spec(node)
+            leader = leaders.get(node)
+            spec = None
+            if leader is node:
+                spec = self.activation
+            elif leader is not None:
+                spec = SharedQuantizationSpec(leader)
             if inputs or spec is not None:
                 node.meta["quantization_annotation"] = QuantizationAnnotation(
                     input_qspec_map=inputs, output_qspec=spec, _annotated=True
                 )
-        self.without_rule = _without_rule(model, ends)
+        self.without_rule = _without_rule(model)
         return model
 
     def validate(self, model: GraphModule) -> None:
         """Nothing to refuse: an operator without a rule stays float."""
 
-    def _output_spec(self, node: Node) -> QuantizationSpec | SharedQuantizationSpec | None:
-        if not _is_float(node) or not node.users:
-            return None
-        if node.op == "placeholder":
-            return self.activation
-        if node.target in PASSING:
-            source = node.all_input_nodes[0]
-            annotated = source.meta.get("quantization_annotation")
-            return SharedQuantizationSpec(source) if annotated and annotated.output_qspec else None
-        if node.target not in KNOWN or _clipped_next(node):
-            return None
-        return self.activation
+
+def _sited(model: GraphModule) -> set[Node]:
+    """The nodes whose output carries a site of their own or one that came through."""
+    ends, varying = _output_chain(model), varying_nodes(model.graph)
+    found: set[Node] = set()
+    for node in model.graph.nodes:
+        if node in ends or node not in varying or not node.users or not is_float(node):
+            continue
+        source = passed_from(node)
+        if source is not None:
+            if source in found:
+                found.add(node)
+        elif node.op == "placeholder" or (node.target in KNOWN and not _clipped_next(node)):
+            found.add(node)
+    return found
+
+
+def _leaders(model: GraphModule, sited: set[Node]) -> dict[Node, Node]:
+    """For each sited node the first one, in the graph's order, that it shares its quantizer with (maybe itself)."""
+    parent = {node: node for node in sited}
+
+    def root(node: Node) -> Node:
+        while parent[node] is not node:
+            node = parent[node]
+        return node
+
+    order = {node: place for place, node in enumerate(model.graph.nodes)}
+    for node in model.graph.nodes:
+        if node not in sited:
+            continue
+        source = passed_from(node)
+        partners = [source] if source is not None else []
+        if node.target == aten.cat.default:
+            partners = list(node.all_input_nodes)
+        for partner in partners:
+            if partner in sited:
+                first, second = sorted((root(node), root(partner)), key=order.__getitem__)
+                parent[second] = first
+    return {node: root(node) for node in sited}
 
 
 def _clipped_next(node: Node) -> bool:
@@ -108,9 +117,8 @@ def _clipped_next(node: Node) -> bool:
 
 def _output_chain(model: GraphModule) -> set[Node]:
     """The operator that makes the network's output, and what merely passes its numbers on."""
-    output = next(node for node in model.graph.nodes if node.op == "output")
     chain: set[Node] = set()
-    pending = list(output.all_input_nodes)
+    pending = list(model.graph.output_node().all_input_nodes)
     while pending:
         node = pending.pop()
         chain.add(node)
@@ -119,22 +127,15 @@ def _output_chain(model: GraphModule) -> set[Node]:
     return chain
 
 
-def _without_rule(model: GraphModule, ends: set[Node]) -> dict[str, int]:
+def _without_rule(model: GraphModule) -> dict[str, int]:
     """The operators that compute with the network's data and got no site, by name, with how many there are."""
     found: dict[str, int] = {}
-    data: set[Node] = set()
+    ends, varying = _output_chain(model), varying_nodes(model.graph)
     for node in model.graph.nodes:
-        if node.op == "placeholder" or data & set(node.all_input_nodes):
-            data.add(node)
-        if node.op != "call_function" or node not in data or node in ends or not _is_float(node):
+        if node.op != "call_function" or node not in varying or node in ends or not is_float(node):
             continue
-        ruled = node.target in KNOWN | PASSING | DROPOUTS or "quantization_annotation" in node.meta
+        ruled = node.target in KNOWN | PASSING or "quantization_annotation" in node.meta
         if not ruled and isinstance(node.target, torch._ops.OpOverload) and node.target not in COPIES:
             name = node.target._schema.name.removeprefix("aten::")
             found[name] = found.get(name, 0) + 1
     return dict(sorted(found.items()))
-
-
-def _is_float(node: Node) -> bool:
-    value = node.meta.get("val")
-    return isinstance(value, torch.Tensor) and value.is_floating_point()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import FakeQuantizeBase
 
-from edgekd.quantize.sites import WEIGHTED
+from edgekd.quantize.operators import WEIGHTED
 
 aten = torch.ops.aten
 

@@ -147,7 +147,7 @@ def test_an_operator(graph: Graph, form: QuantForm) -> None:
 
 
 def test_another_wiring(graph: Graph, form: QuantForm) -> None:
-    add = next(node for node in graph.model.graph.node if node.op_type == "Add")
+    add = next(node for node in graph.model.graph.node if node.op_type == "Add" and "add" in node.output[0])
     add.input[0] = add.input[1]
     refuse(graph, form, f"another input of {add.output[0]}")
 

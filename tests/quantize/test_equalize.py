@@ -95,7 +95,8 @@ class Branching(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.one, self.two, self.three = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
+        self.one, self.two = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(2))
+        self.three = nn.Conv2d(4, 4, 3, padding=2, dilation=2)  # else it would be merged with two
         self.tied, self.last, self.head = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 6, 1), nn.Linear(6, 5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
