@@ -20,8 +20,8 @@ from torch.fx import Node
 from torchao.quantization.pt2e import FakeQuantizeBase
 
 from edgekd.quantize.names import OUTPUT
-from edgekd.quantize.prepared import Prepared
 from edgekd.quantize.operators import CLIPS, WEIGHTED
+from edgekd.quantize.prepared import Prepared
 from edgekd.quantize.weighted import quantizer_at
 
 # Samples at least: a few images of some hundred logits already order the layers; and at most, for small networks.

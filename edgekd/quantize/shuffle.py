@@ -6,6 +6,8 @@ the whole image around and back.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch.fx import GraphModule, Node
 
@@ -54,7 +56,7 @@ def _shuffle(node: Node) -> tuple[Node, int] | None:
     return (source, int(between[1])) if images and len(after) == 4 else None
 
 
-def _only_user_of(node: Node, targets: set[object]) -> Node | None:
+def _only_user_of(node: Node, targets: Collection[object]) -> Node | None:
     """What ``node`` (one of ``targets``) reads, where nothing else does."""
     if node.target not in targets:
         return None

@@ -61,7 +61,7 @@ def test_openvino_leaves_nothing_float_between(net: str) -> None:
 
 @pytest.mark.parametrize("net", ["mobilenet-xs", "mobilenet_v3_small"])
 def test_squeeze_and_excite_and_hardswish(net: str) -> None:
-    """ONNX Runtime has integers for everything: a hardswish is an addition and a product, a gate's sigmoid an addition."""
+    """ONNX Runtime has integers for all: a hardswish is an addition and a product, a gate's sigmoid an addition."""
     graph = onnx.load(master(net).path).graph
     count = Counter(node.op_type for node in graph.node)
     found = others(net, "onnxruntime")

@@ -1,0 +1,210 @@
+"""The rewrites before quantization: the same function, in the operators that are wanted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgekd.quantize import prepare
+from edgekd.quantize.prepared import Prepared
+
+RANDOM = torch.Generator().manual_seed(0)
+
+
+def norm(channels: int) -> nn.BatchNorm2d:
+    made = nn.BatchNorm2d(channels)
+    made.weight.data.uniform_(0.5, 2, generator=RANDOM)
+    made.bias.data.normal_(generator=RANDOM)
+    made.running_mean.normal_(generator=RANDOM)
+    made.running_var.uniform_(0.5, 2, generator=RANDOM)
+    return made
+
+
+class Net(nn.Module):
+    """Parts by name and a function of them and the input."""
+
+    def __init__(self, run: Callable[[nn.Module, Tensor], Tensor], **parts: nn.Module) -> None:
+        super().__init__()
+        self.run = run
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(self, x).flatten(2).mean(-1)
+
+
+def rewritten(net: Net, *shape: int) -> tuple[Prepared, Counter[str]]:
+    """The prepared network, which still computes the same, and its operators by name."""
+    torch.manual_seed(0)
+    net.eval()
+    x = torch.randn(3, *shape)
+    made = prepare(net, x[:2])
+    with torch.no_grad():
+        wanted = net(x).numpy()
+    assert np.abs(made.run_float(x.numpy()) - wanted).max() <= 1e-5 * np.abs(wanted).max()
+    names = [node.target._schema.name.removeprefix("aten::") for node in made.module.graph.nodes if _is_operator(node)]
+    return made, Counter(names)
+
+
+def _is_operator(node: torch.fx.Node) -> bool:
+    return node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload)
+
+
+def conv(inside: int, out: int, kernel: int, **options: int) -> nn.Conv2d:
+    return nn.Conv2d(inside, out, kernel, padding=kernel // 2, **options)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_branches_of_repvgg_are_one_convolution(groups: int) -> None:
+    three, one = conv(8, 8, 3, groups=groups, bias=False), conv(8, 8, 1, groups=groups, bias=False)
+    net = Net(
+        lambda m, x: m.end(F.relu(m.n3(m.three(x)) + m.n1(m.one(x)) + m.n0(x))),
+        three=three, one=one, n3=norm(8), n1=norm(8), n0=norm(8), end=conv(8, 4, 1),
+    )  # fmt: skip
+    _, found = rewritten(net, 8, 9, 9)
+    assert (found["conv2d"], found["add"], found["batch_norm"]) == (2, 0, 0)
+
+
+@pytest.mark.parametrize("odd", ["stride", "dilation", "groups", "input"])
+def test_branches_that_see_something_else_stay(odd: str) -> None:
+    second = {
+        "stride": lambda m, x: m.b(x)[:, :, ::2, ::2],
+        "dilation": lambda m, x: m.d(x),
+        "groups": lambda m, x: m.g(x),
+        "input": lambda m, x: m.b(x * 2),
+    }[odd]
+    first = (lambda m, x: m.s(x)) if odd == "stride" else (lambda m, x: m.a(x))
+    net = Net(
+        lambda m, x: first(m, x) + second(m, x),
+        a=conv(4, 4, 3), b=conv(4, 4, 3), s=conv(4, 4, 3, stride=2),
+        d=nn.Conv2d(4, 4, 3, padding=2, dilation=2), g=conv(4, 4, 3, groups=2),
+    )  # fmt: skip
+    _, found = rewritten(net, 4, 8, 8)
+    assert found["conv2d"] == 2
+    assert found["add"] == 1
+
+
+def test_a_lone_norm_is_a_depthwise_convolution() -> None:
+    net = Net(lambda m, x: m.b(F.relu(m.n(torch.cat([x, m.a(x)], 1)))), a=conv(4, 4, 3), n=norm(8), b=conv(8, 4, 1))
+    made, found = rewritten(net, 4, 8, 8)
+    assert (found["conv2d"], found["batch_norm"]) == (3, 0)
+    assert sorted(node.args[6] for node in made.module.graph.nodes if node.name.endswith("default") and node.args[6:])
+
+
+def test_concatenated_values_share_a_scale() -> None:
+    net = Net(
+        lambda m, x: m.b(torch.cat([y := F.relu(m.a(x)), F.relu(m.c(y))], 1)),
+        a=conv(4, 4, 3), c=conv(4, 4, 1), b=conv(8, 4, 1),
+    )  # fmt: skip
+    made, _ = rewritten(net, 4, 8, 8)
+    made.calibrate([torch.randn(4, 4, 8, 8)])
+    scales = {node.name: _scale(made, node) for node in made.module.graph.nodes if _scale(made, node) is not None}
+    behind = [
+        scales[user.name]
+        for node in made.module.graph.nodes
+        if node.name.startswith(("relu", "cat"))
+        for user in node.users
+    ]
+    assert len(behind) == 3
+    assert len(set(behind)) == 1
+
+
+def _scale(made: Prepared, node: torch.fx.Node) -> float | None:
+    if node.op != "call_module":
+        return None
+    module = made.module.get_submodule(str(node.target))
+    return module.calculate_qparams()[0].flatten()[0].item() if hasattr(module, "calculate_qparams") else None
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_layer_scale_is_in_the_weights(last: bool) -> None:
+    gamma = nn.ParameterDict({"g": nn.Parameter(torch.rand(1, 6, 1, 1) + 0.5)})
+    turn = (lambda y: y.permute(0, 2, 3, 1).permute(0, 3, 1, 2)) if last else (lambda y: y)
+    net = Net(lambda m, x: x + m.gamma["g"] * turn(m.n(m.a(x))), a=conv(6, 6, 3, bias=False), n=norm(6), gamma=gamma)
+    _, found = rewritten(net, 6, 8, 8)
+    assert found["mul"] == 0
+
+
+def test_a_scale_that_another_value_needs_stays() -> None:
+    gamma = nn.ParameterDict({"g": nn.Parameter(torch.rand(6, 1, 1) + 0.5)})
+    net = Net(lambda m, x: m.gamma["g"] * (y := m.a(x)) + y, a=conv(6, 6, 3), gamma=gamma)
+    _, found = rewritten(net, 6, 8, 8)
+    assert found["mul"] == 1
+
+
+def test_linear_layers_of_images_are_convolutions_where_channels_come_first_again() -> None:
+    def block(m: nn.Module, x: Tensor) -> Tensor:
+        y = m.ln(m.a(x).permute(0, 2, 3, 1))
+        return x + m.two(F.gelu(m.one(y))).permute(0, 3, 1, 2)
+
+    net = Net(block, a=conv(6, 6, 3), ln=nn.LayerNorm(6), one=nn.Linear(6, 12), two=nn.Linear(12, 6))
+    _, found = rewritten(net, 6, 8, 8)
+    assert (found["conv2d"], found["linear"], found["permute"]) == (3, 0, 2)
+
+
+def test_other_linear_layers_of_images_have_three_dimensions() -> None:
+    net = Net(
+        lambda m, x: (y := x.permute(0, 2, 3, 1)) + m.two(F.gelu(m.one(m.ln(y)))),
+        ln=nn.LayerNorm(6), one=nn.Linear(6, 12), two=nn.Linear(12, 6),
+    )  # fmt: skip
+    made, found = rewritten(net, 6, 8, 4)
+    assert (found["linear"], found["flatten"], found["unflatten"]) == (2, 2, 1)
+    assert {len(node.meta["val"].shape) for node in made.module.graph.nodes if "linear" in node.name} == {3}
+
+
+@pytest.mark.parametrize("spelled", ["view", "shuffle"])
+def test_a_channel_shuffle_is_one_gathering(spelled: str) -> None:
+    def shuffle(x: Tensor) -> Tensor:
+        if spelled == "shuffle":
+            return F.channel_shuffle(x, 2)
+        b, c, h, w = x.size()
+        return x.view(b, 2, c // 2, h, w).transpose(1, 2).contiguous().view(b, -1, h, w)
+
+    net = Net(lambda m, x: m.b(shuffle(F.relu(m.a(x))).chunk(2, dim=1)[1]), a=conv(6, 8, 3), b=conv(4, 4, 1))
+    _, found = rewritten(net, 6, 8, 8)
+    assert (found["index_select"], found["transpose"], found["view"]) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_attention_is_spelled_out(mask: bool) -> None:
+    def attend(m: nn.Module, x: Tensor) -> Tensor:
+        q, k, v = m.qkv(x).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4).unbind(0)
+        hidden = torch.linspace(-1, 1, 25).reshape(5, 5) if mask else None
+        return m.out(F.scaled_dot_product_attention(q, k, v, attn_mask=hidden).transpose(1, 2).flatten(2))
+
+    _, found = rewritten(Net(attend, qkv=nn.Linear(8, 24), out=nn.Linear(8, 8)), 5, 8)
+    assert (found["matmul"], found["softmax"], found["scaled_dot_product_attention"]) == (2, 1, 0)
+
+
+def test_causal_attention_stays() -> None:
+    net = Net(
+        lambda m, x: F.scaled_dot_product_attention(m.q(x), m.q(x), x, is_causal=True), q=nn.Linear(8, 8)
+    )  # fmt: skip
+    _, found = rewritten(net, 5, 8)
+    assert found["scaled_dot_product_attention"] == 1
+
+
+def test_masks_that_are_made_at_each_call_are_constants() -> None:
+    def masked(m: nn.Module, x: Tensor) -> Tensor:
+        mask = x.new_zeros((4, 4))
+        mask[:2, 2:] = -5
+        mask[2:, :2] = 3
+        return m.a(x) + mask.masked_fill(mask == 3, 1.0)
+
+    _, found = rewritten(Net(masked, a=conv(3, 3, 3)), 3, 4, 4)
+    assert not {"new_zeros", "fill_", "masked_fill", "slice"} & set(found)
+
+
+def test_silu_and_idle_operators() -> None:
+    net = Net(
+        lambda m, x: m.b(m.drop(F.pad(F.silu(m.a(x)), (0, 0, 0, 0)))),
+        a=conv(3, 4, 3), drop=nn.Dropout(0.5), b=conv(4, 4, 1),
+    )  # fmt: skip
+    _, found = rewritten(net, 3, 8, 8)
+    assert (found["sigmoid"], found["mul"], found["silu"], found["pad"], found["dropout"]) == (1, 1, 0, 0, 0)
