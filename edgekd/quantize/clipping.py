@@ -9,9 +9,11 @@ from edgekd.quantize.histogram import BINS, MagnitudeHistogram
 # Steps of the strict grid between 0 and the range.
 STEPS = 127
 # Clipping ranges that are tried: every multiple of this share of the observed range.
-CANDIDATES = 256
-# Bins by which the range that entropy tries grows.
+CANDIDATES = 128
+# Bins by which the range that entropy tries grows, and the share of elements that the first one holds: where elements
+# lie far from zero (a gate's), a range that holds one bin alone would be a perfect copy.
 STRIDE = 8
+LEAST_HELD = 0.9
 
 
 def percentile_range(histogram: MagnitudeHistogram, percentile: float) -> float:
@@ -53,7 +55,8 @@ def entropy_range(histogram: MagnitudeHistogram, highest: float) -> float:
     counts = histogram.counts.astype(np.float64)
     codes = STEPS + 1
     last = int(np.flatnonzero(counts)[-1]) + 1
-    ends = np.arange(codes, max(last, codes) + STRIDE, STRIDE).clip(max=max(last, codes))
+    first = max(codes, int(np.searchsorted(np.cumsum(counts), LEAST_HELD * counts.sum())) + 1)
+    ends = np.arange(first, max(last, first) + STRIDE, STRIDE).clip(max=max(last, first))
     divergences = [_divergence(counts, int(end), codes) for end in ends]
     return min(highest, float(histogram.edges[ends[int(np.argmin(divergences))]]))
 

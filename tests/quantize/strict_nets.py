@@ -61,7 +61,7 @@ def samples(name: str, count: int = 48, seed: int = 5) -> Tensor:
 def prepared(name: str) -> Prepared:
     """Prepared and calibrated; shared, so leave it as it is."""
     x = samples(name)
-    made = prepare(make_net(name), x[:2], policy=CalibrationPolicy(batch_size=16))
+    made = prepare(make_net(name), x[:2], policy=CalibrationPolicy(estimator="moving-average", batch_size=16))
     made.calibrate(x.split(16))
     return made
 
