@@ -63,7 +63,8 @@ class QuantForm:
     weights or the cheaper of those and a non-negative input in 127 codes (lower/cures.py). ``bias``: "int32" gives
     linear heads an int32 DQ bias.
     ``float_groups``: what stays in float, ``float_layers``: what else does, by the names of the master's values that
-    those nodes compute; ``float_type``: the type of everything that is not integer.
+    those nodes compute; ``float_type``: the type of everything that is not integer. ``weights``: "int8" stores the
+    weights of an all-float form as int8 per output channel, and the arithmetic stays float.
     """
 
     name: str
@@ -75,6 +76,7 @@ class QuantForm:
     float_groups: frozenset[FloatGroup] = frozenset()
     float_layers: frozenset[str] = frozenset()
     float_type: FloatType = "fp32"
+    weights: Literal["float", "int8"] = "float"
 
     @property
     def integer(self) -> bool:

@@ -131,7 +131,11 @@ def integer_forms(first: QuantForm, *, vnni: bool) -> list[QuantForm]:
 
 
 def offered(target: Target, integer: list[QuantForm], floats: list[QuantForm]) -> list[QuantForm]:
-    """The forms of the target's precision: int8 has all, a float type its own and, to compare with, fp32 (the last)."""
+    """The forms of the target's precision: int8 has all, fp32 that alone.
+
+    fp16 has its own, weights in int8 around float arithmetic (the smallest file; fp32 asks for the numbers as they
+    were trained), and, to compare with, fp32 as the last.
+    """
     if target.precision == "int8":
         return [*integer, *floats]
     found = [form for form in floats if form.float_type == target.precision]
@@ -141,7 +145,11 @@ def offered(target: Target, integer: list[QuantForm], floats: list[QuantForm]) -
             where=f"target {target.name}: precision",
             remedy=f"use one of int8, {', '.join(sorted({form.float_type for form in floats}))}",
         )
-    return found if found[-1] is floats[-1] else [*found, floats[-1]]
+    if found[-1] is floats[-1]:
+        return found
+    # CPUs store float16 and compute float32: there the scales are float32 too.
+    held = "fp16" if target.backend == "tensorrt" else "fp32"
+    return [*found, replace(found[0], name="weights-int8", weights="int8", float_type=held), floats[-1]]
 
 
 def float_form(like: QuantForm, float_type: Any = "fp32") -> QuantForm:

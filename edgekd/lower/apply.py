@@ -19,6 +19,7 @@ from edgekd.lower.numbers import clip_at, is_half, least_scale, site_parameters,
 from edgekd.lower.overflow import least_scales
 from edgekd.lower.shield import shield_float_weights
 from edgekd.lower.spelling import spell
+from edgekd.lower.stored import store_int8
 
 RULES: dict[str, ModuleType] = {"onnxruntime": onnxruntime, "openvino": openvino, "tensorrt": tensorrt}
 # What a backend can run on integers besides weighted layers.
@@ -67,6 +68,8 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
         spell(graph, form, in_float)
     if rules.QUANTIZES_WEIGHTS:
         shield_float_weights(graph)
+    if form.weights == "int8":
+        store_int8(graph, form)
     graph.drop_unused()
     if form.float_type == "fp16":
         to_float16(graph) if is_half(form) else store_float16(graph)

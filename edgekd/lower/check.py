@@ -14,6 +14,7 @@ from edgekd.lower.cures import Cures
 from edgekd.lower.graph import Graph, Layer
 from edgekd.lower.numbers import clip_at, site_parameters
 from edgekd.lower.spelling import unspelled
+from edgekd.lower.stored import is_reading, is_stored, reads_stored
 
 # What a lowering may add or take away.
 TRANSPARENT = ("QuantizeLinear", "DequantizeLinear", "Cast")
@@ -30,7 +31,8 @@ def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm, *,
     cures = _cures(master, original, graph, form, vnni)
     _check_sites(master, graph, form, cures)
     nodes, others = (
-        [node for node in one.model.graph.node if node.op_type not in TRANSPARENT] for one in (original, graph)
+        [node for node in one.model.graph.node if node.op_type not in TRANSPARENT and not is_reading(one, node)]
+        for one in (original, graph)
     )
     layers = {layer.node.output[0]: layer for layer in original.layers()}
     signs: dict[str, str] = {site.tensor: site.sign for site in master.sites}
@@ -49,6 +51,9 @@ def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm, *,
                     raise _failed(f"another input of {name} than the master's")
             elif name in layers and index == 1:
                 _check_weight(original, graph, layers[name], theirs, signs, form, cures)
+            elif form.weights == "int8" and index == 1 and is_stored(original, node):
+                if not reads_stored(graph, node, theirs, original.array(source), form):
+                    raise _failed(f"other weights at {name} than the master's")
             elif not _is_constant(graph, other, theirs, original.array(source)):
                 raise _failed(f"another constant at {name} than the master's {source}")
     if len(nodes) != len(others):

@@ -113,7 +113,7 @@ def _prove(
     """The hops from the master (or the float student) to the compiled model, where it can run here."""
     stored = np.load(folder / "proof_samples.npz")
     start = _start(folder, form)
-    exact = form.float_type == "fp32" and not form.integer
+    exact = form.float_type == "fp32" and form.weights == "float" and not form.integer
     hops = [
         Hop(start.stem, run=onnx_run(start), inside=partial(onnx_inside, start)),
         Hop(

@@ -130,10 +130,10 @@ class CompileStage(Stage):
             made[choice.index].row |= _times(found)
 
     def _choose(self, made: list[Made]) -> Choice:
+        rows, prefer = [one.row for one in made], self.context.recipe.quantize.prefer
         if self.target.precision != "int8":
-            return Choice(0, f"{self.target.precision} is asked for")
-        rows = [one.row for one in made]
-        return choose([_candidate(row) for row in rows], prefer=self.context.recipe.quantize.prefer)
+            return _float_choice(rows, self.target, small=prefer == "size")
+        return choose([_candidate(row) for row in rows], prefer=prefer)
 
     def _ships_at_any_speed(self, one: Made) -> bool:
         asked_for_size = self.context.recipe.quantize.prefer == "size" and one.row["integer"]
@@ -149,6 +149,15 @@ def build_precision(target: Target, wanted: str) -> Target:
     chosen = target if wanted in ("int8", target.precision) else target.model_copy(update={"precision": wanted})
     get_backend(target.backend).candidates(chosen)
     return chosen
+
+
+def _float_choice(rows: list[dict[str, Any]], target: Target, *, small: bool) -> Choice:
+    """What ships where a float precision is asked for; ``small``: weights in int8, where they keep the accuracy."""
+    for index, row in enumerate(rows):
+        if small and row["form"]["weights"] == "int8" and row["accurate"]:
+            return Choice(index, f"{target.precision} is asked for, and the recipe prefers size: int8 weights alone")
+    rtx = "; TensorRT for RTX documents int8 for weights only" if target.runtime.flavour == "rtx" else ""
+    return Choice(0, f"{target.precision} is asked for{rtx}")
 
 
 def _times(found: Comparison) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from edgekd.report.evidence import Evidence, candidate_of
 from edgekd.report.figures import NOT_ENOUGH
@@ -67,12 +68,13 @@ class CandidateRow:
 def candidate_rows(evidence: Evidence) -> list[CandidateRow]:
     """The forms that were tried, in the rules' order."""
     found = []
+    packed = {text(row.get("name")): row for row in rows(evidence.manifest.get("candidates"))}
     for row in evidence.candidates[0]:
         ratio, integer = number(row.get("ratio")), flag(row.get("integer"))
         found.append(
             CandidateRow(
                 name=text(row.get("name")) or "unnamed",
-                kind=NOT_KNOWN if integer is None else "integer" if integer else "float",
+                kind=_layers_in(integer, packed.get(text(row.get("name")), {})),
                 accuracy=percent(share(row.get("accuracy"))) or "not measured",
                 accurate=flag(row.get("accurate")),
                 ratio=ratio if ratio is not None and ratio > 0 else None,
@@ -84,6 +86,17 @@ def candidate_rows(evidence: Evidence) -> list[CandidateRow]:
             )
         )
     return found
+
+
+def _layers_in(integer: bool | None, packed: dict[str, Any]) -> str:
+    """What a candidate's layers compute in; the precision of its floats is set, never the runtime's own choice."""
+    if integer is None:
+        return NOT_KNOWN
+    precision = text(packed.get("inference_precision"), 20)
+    if integer:
+        return joined("integer", f"the rest in {precision}" if precision else "")
+    stored = text(mapping(packed.get("form")).get("weights")) == "int8"
+    return joined(f"float in {precision}" if precision else "float", "weights stored in int8" if stored else "")
 
 
 def baseline(evidence: Evidence) -> str:
