@@ -72,6 +72,11 @@ class Target(Part):
         """How a command names it: the name of its file, where it is a user's own."""
         return self._file or self.name
 
+    @property
+    def library(self) -> str:
+        """The runtime's package: the backend's name, but for TensorRT for RTX, which is a library of its own."""
+        return "tensorrt-rtx" if self.runtime.flavour == "rtx" else self.backend
+
     def resolved_isa(self) -> str | None:
         """The instruction set with "host" replaced by this machine's; so is none, where the target may be this one."""
         if self.isa == "host" or (self.isa is None and self._is_cpu_of_this_architecture()):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgekd.errors import BadModel, BadTarget, Missing, ProofFailed
-from edgekd.forms import FORM_KEY, CompiledModel, LayerInfo, QuantForm
+from edgekd.forms import FORM_KEY, CompiledModel, FloatType, LayerInfo, QuantForm
 from edgekd.runtime.sessions import Precision, RuntimeMissing, Session, SessionError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def offered(target: Target, integer: list[QuantForm], floats: list[QuantForm]) -
     if found[-1] is floats[-1]:
         return found
     # CPUs store float16 and compute float32: there the scales are float32 too.
-    held = "fp16" if target.backend == "tensorrt" else "fp32"
+    held: FloatType = "fp16" if target.backend == "tensorrt" else "fp32"
     return [*found, replace(found[0], name="weights-int8", weights="int8", float_type=held), floats[-1]]
 
 

@@ -48,11 +48,11 @@ class TensorRtBackend:
     def probe(self, target: Target | None = None) -> Availability:
         """See `Backend.probe`: ok with either library; ``reason`` tells when there is no GPU to run on."""
         rows = [row for row in tensorrt_infos() if target is None or row[0] == flavor_of(target)]
-        found = [f"{name} {version}" for name, ok, version, _, _ in rows if ok]
+        # Of one target's library the version says all; of both, each wants its name.
+        found = [version if target else f"{name} {version}" for name, ok, version, _, _ in rows if ok]
         if not found:
             return Availability(False, "", rows[0][3], rows[0][4])
-        reason = "" if has_gpu() else "no NVIDIA GPU: engines can be checked (TensorRT-RTX) but not run"
-        return Availability(True, ", ".join(found), reason, "")
+        return Availability(True, ", ".join(found), next(reason for _, ok, _, reason, _ in rows if ok), "")
 
     def candidates(self, target: Target) -> list[QuantForm]:
         """See `Backend.candidates`; the rtx target is fp16, since RTX documents int8 for weights only."""

@@ -26,4 +26,5 @@ def bench(
     for name in ("p50", "p90", "p99"):
         value = latency[name]
         typer.echo(f"{name}: {value:.3f} ms" if value is not None else f"{name}: not enough runs")
-    typer.echo(f"memory: {result['peak_memory_mb']} MB on {latency['machine']}, {latency['runtime']}")
+    where = f"{latency['machine']}, {latency['runtime']}, float layers in {latency['inference_precision']}"
+    typer.echo(f"memory: {result['peak_memory_mb']} MB on {where}")

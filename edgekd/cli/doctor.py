@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import typer
 
 from edgekd.cli.console import JsonOption, print_json
@@ -12,21 +14,17 @@ def doctor(json: JsonOption = False) -> None:
     from edgekd.backends import list_backends
     from edgekd.installation import build_packages
     from edgekd.measure import describe_machine
+    from edgekd.runtime.sessions import list_runtimes
     from edgekd.store import Store
 
     machine = describe_machine()
-    runtimes = []
+    # By library, as `edgekd targets` names them: one backend runs both of TensorRT's.
+    runtimes = [info._asdict() for info in list_runtimes()]
+    known = {row["name"] for row in runtimes}
     for backend in list_backends():
-        found = backend.probe()
-        runtimes.append(
-            {
-                "name": backend.name,
-                "ok": found.ok,
-                "version": found.version,
-                "reason": found.reason,
-                "install": found.install,
-            }
-        )
+        if backend.name not in known:  # another package's
+            found = backend.probe()
+            runtimes.append({"name": backend.name} | asdict(found))
     packages = build_packages()
     can_build = all(packages.values())
     store = Store()
@@ -43,7 +41,8 @@ def doctor(json: JsonOption = False) -> None:
         return
     rows: dict[str, object] = {key: value for key, value in machine.items() if value is not None}
     for row in runtimes:
-        rows[str(row["name"])] = row["version"] if row["ok"] else f"{row['reason']}; {row['install']}"
+        told = (row["version"], row["reason"]) if row["ok"] else (row["reason"], row["install"])
+        rows[str(row["name"])] = "; ".join(part for part in told if part)
     missing = ", ".join(name for name, found in packages.items() if not found)
     rows["build"] = f'missing {missing}; pip install "edgekd[build]"' if missing else "ready"
     rows["store"] = store.root

@@ -17,14 +17,19 @@ def targets(json: JsonOption = False) -> None:
         availability = get_backend(target.backend).probe(target)
         rows.append(
             target.model_dump(mode="json")
-            | {"here": target.is_here(), "runtime_installed": availability.ok, "runtime_version": availability.version}
+            | {
+                "here": target.is_here(),
+                "library": target.library,
+                "runtime_installed": availability.ok,
+                "runtime_version": availability.version,
+            }
         )
     if json:
         print_json({"targets": rows})
         return
     for row in rows:
         name = ", ".join([row["name"], *row["aliases"]])
-        runtime = row["runtime_version"] if row["runtime_installed"] else "runtime not installed"
+        runtime = f"{row['library']} {row['runtime_version'] if row['runtime_installed'] else 'not installed'}"
         here = "this machine" if row["here"] else "another machine"
         typer.echo(f"{name:24} {row['backend']:12} {row['precision']:5} {row['arch']:8} {here}; {runtime}")
         typer.echo(f"    {row['about']}")

@@ -120,7 +120,7 @@ class BundleStage(Stage):
             data_fingerprint=context.fingerprint,
             reproduce=self.command,
             versions=versions(*NAMED_PACKAGES),
-            runtime_requirement=_requirement(target),
+            runtime_requirement=f"{target.library}{target.runtime.versions}",
             licences={
                 "edgekd_runtime": "Apache-2.0",
                 "model": "as its data and its teacher allow; the recipe does not say",
@@ -192,11 +192,6 @@ def publish_and_verify(packed: Path, destination: Path) -> dict[str, Any]:
             remedy="this is a fault of edgekd or of the disk: build again, and report it when it stays",
         )
     return bundle.summary() | {"path": str(destination)}
-
-
-def _requirement(target: Target) -> str:
-    package = "tensorrt-rtx" if target.runtime.flavour == "rtx" else target.backend
-    return f"{package}{target.runtime.versions}"
 
 
 def _portable(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -81,12 +81,18 @@ def make_logger(flavor: Flavor) -> Any:
 
 
 def tensorrt_infos() -> list[tuple[str, bool, str, str, str]]:
-    """Rows of `sessions.list_runtimes`: (name, ok, version, reason, install) of both flavors."""
+    """Rows of `sessions.list_runtimes`: (name, ok, version, reason, install) of both flavors.
+
+    ``reason`` of one that is here tells what it cannot do without a GPU.
+    """
+    idle = {"tensorrt": "no NVIDIA GPU, which it builds and runs engines on"} | {
+        "tensorrt-rtx": "no NVIDIA GPU: engines can be built and checked, but not run"
+    }
     rows = []
     for flavor in ("tensorrt", "tensorrt-rtx"):
         try:
             trt = load_tensorrt(flavor)  # type: ignore[arg-type]
-            rows.append((flavor, True, str(trt.__version__), "", INSTALL[flavor]))
+            rows.append((flavor, True, str(trt.__version__), "" if has_gpu() else idle[flavor], INSTALL[flavor]))
         except RuntimeMissing as error:
             rows.append((flavor, False, "", error.what, INSTALL[flavor]))
     return rows

@@ -32,7 +32,8 @@ def test_candidates(make_target):
 
 def test_a_float_precision_offers_its_own_form_and_fp32_to_compare_with(make_target):
     forms = BACKEND.candidates(make_target("tensorrt", name="rtx", flavour="rtx", precision="fp16"))
-    assert [form.name for form in forms] == ["float-fp16", "float"]
+    assert [form.name for form in forms] == ["float-fp16", "weights-int8", "float"]
+    assert (forms[1].weights, forms[1].float_type, forms[1].integer) == ("int8", "fp16", False)
     assert [form.name for form in BACKEND.candidates(make_target("tensorrt", precision="fp32"))] == ["float"]
 
 

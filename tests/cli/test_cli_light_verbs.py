@@ -46,6 +46,9 @@ def test_targets(home: Path) -> None:
     assert all(name in shown.stdout for name in rows)
     # For grep and awk: no name is cut where stdout is no terminal.
     assert "raspberry-pi-5, rpi5" in shown.stdout
+    assert f"this machine; onnxruntime {row['runtime_version']}" in shown.stdout
+    assert (rows["cuda"]["library"], rows["rtx"]["library"]) == ("tensorrt", "tensorrt-rtx")
+    assert "int8 for weights only" in rows["rtx"]["about"]
 
 
 def test_doctor(home: Path) -> None:
@@ -55,6 +58,11 @@ def test_doctor(home: Path) -> None:
     assert found["store"] == str(home)
     runtimes = {row["name"]: row for row in found["runtimes"]}
     assert runtimes["onnxruntime"]["ok"] is True
+    # The same libraries by the same names and versions as in `edgekd targets`.
+    targets = one_document(edgekd("targets", "--json", home=home).stdout)["targets"]
+    for row in targets:
+        known = runtimes[row["library"]]
+        assert (known["ok"], known["version"]) == (row["runtime_installed"], row["runtime_version"])
     assert found["machine"]["arch"]
     shown = edgekd("doctor", home=home)
     assert shown.returncode == 0

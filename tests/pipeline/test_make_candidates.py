@@ -87,8 +87,24 @@ def test_every_candidate_is_proven_to_its_compiled_model(tmp_path, conv):
 def test_half_precision_is_proven_too(tmp_path, conv):
     write(tmp_path, conv)
     found, _ = made("onnxruntime-cpu", tmp_path, tmp_path / "out", precision="fp16")
-    assert list(found) == ["float-fp16", "float"]
-    assert found["float-fp16"].row["proof"][1]["kind"] == "rounding"
+    assert list(found) == ["float-fp16", "weights-int8", "float"]
+    assert [one.row["proof"][1]["kind"] for one in found.values()] == ["rounding", "rounding", "equal"]
+    sizes = [one.row["size_bytes"] for one in found.values()]
+    assert sizes[1] < sizes[0] < sizes[2]
+
+
+@pytest.mark.parametrize(
+    ("small", "accurate", "chosen"), [(False, True, 0), (True, True, 1), (True, False, 0), (False, False, 0)]
+)
+def test_what_ships_where_floats_are_asked_for(small: bool, accurate: bool, chosen: int):
+    from edgekd.pipeline.compile import _float_choice
+
+    rows = [{"form": {"weights": kind}, "accurate": ok} for kind, ok in (("float", True), ("int8", accurate))]
+    choice = _float_choice(rows, load_target("rtx"), small=small)
+    assert choice.index == chosen
+    told = "int8 weights alone" if chosen else "TensorRT for RTX documents int8 for weights only"
+    assert choice.reason.startswith("fp16 is asked for")
+    assert told in choice.reason
 
 
 def test_a_wrong_master_fails_the_build(tmp_path, conv):
