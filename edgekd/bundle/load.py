@@ -45,6 +45,7 @@ class Bundle:
             "accuracy": _newest(entries, "accuracy"),
             "latency_ms": {key: value for key, value in latency.items() if key != "samples_ns"} or None,
             **{key: _newest(kin, key) for key in _FIGURES},
+            "drift": _drift(_newest(entries, "drift")),
             "size_bytes": _newest(kin, "size_bytes") or packed["size_bytes"],
             "budget": _newest(entries, "budget"),
             "checks": {name: state for one in entries[::-1] for name, state in (one.get("checks") or {}).items()}
@@ -94,6 +95,16 @@ def append_measurement(path: Path, entry: Mapping[str, Any]) -> None:
     with bundle_errors(path):
         read_manifest(path)
         append_entry(path, dict(entry))
+
+
+def _drift(drift: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The last form that ships (a tapped model does not), its outputs' dB against float, and the layer at fault."""
+    forms = [form for form in (drift or {}).get("forms", ()) if form.get("form") != "tapped"]
+    if not drift or not forms:
+        return None
+    layers = {row["value"]: row["layer"] for row in drift["rows"]}
+    fault = next((layers.get(form["fault"]) for form in drift["forms"] if form.get("fault")), None)
+    return {"form": forms[-1]["form"], "db": forms[-1].get("db"), "fault": fault}
 
 
 def _kin(entry: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -60,7 +60,8 @@ class Contents:
     """Everything that a manifest tells; mappings are JSON-ready, and nothing in them names this machine's paths.
 
     ``inputs`` and ``outputs`` are rows of ``name``, ``dtype``, ``shape`` (null where dynamic) and ``about``;
-    ``golden`` holds the chosen candidate's outputs; ``runtime_requirement`` is such as "onnxruntime>=1.20".
+    ``golden`` holds the chosen candidate's outputs; ``runtime_requirement`` is such as "onnxruntime>=1.20". ``drift``
+    is a folder of ``.npy`` files, the inputs on which the chosen candidate is furthest from float; None without any.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Contents:
     versions: Mapping[str, str]
     runtime_requirement: str
     licences: Mapping[str, str]
+    drift: Path | None = None
 
 
 def pack(out: Path, contents: Contents, *, entry: Mapping[str, Any] | None = None) -> Bundle:
@@ -125,6 +127,8 @@ def pack(out: Path, contents: Contents, *, entry: Mapping[str, Any] | None = Non
             "licences": contents.licences,
             "files": parts.files,
         }
+        if contents.drift is not None:
+            manifest["drift"] = _drift(parts, contents.drift)
         # What is read back is what readers get: tuples have become lists, and NaN is refused.
         try:
             manifest = json.loads(json.dumps(manifest, allow_nan=False))
@@ -189,6 +193,11 @@ def _golden(parts: _Parts, golden: Golden) -> dict[str, Any]:
         "input_tolerance": golden.input_tolerance,
         "outputs": _outputs(parts, "golden", golden.outputs),
     }
+
+
+def _drift(parts: _Parts, folder: Path) -> dict[str, str]:
+    """The files by what they hold: index, input, float, output."""
+    return {path.stem: parts.copy(f"drift/{path.name}", path) for path in sorted(folder.glob("*.npy"))}
 
 
 def _outputs(parts: _Parts, folder: str, outputs: Mapping[str, GoldenOutput]) -> dict[str, Any]:

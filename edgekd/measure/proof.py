@@ -22,10 +22,10 @@ from typing import Any, Literal
 import numpy as np
 
 from edgekd.errors import ProofFailed
+from edgekd.measure.inside import Inside, open_inside
 from edgekd.runtime.machine import usable_cpus
 
 Run = Callable[[np.ndarray], np.ndarray]
-Inside = Callable[[np.ndarray], dict[str, np.ndarray]]
 Kind = Literal["equal", "kernels", "rounding", "relaxing", "changing"]
 
 # Largest difference over the largest output: float32 roundings of a deep network.
@@ -158,30 +158,10 @@ def onnx_run(model: Path) -> Run:
 
 
 def onnx_inside(model: Path, x: np.ndarray) -> dict[str, np.ndarray]:
-    """Every float value that an ONNX file computes for its one input, by name, in order; optimizations off.
-
-    What QuantizeLinear and DequantizeLinear make is left out: it follows from what they take.
-    """
+    """What `open_inside` shows of an ONNX file for ``x``."""
     import onnx
-    import onnxruntime
 
-    loaded = onnx.shape_inference.infer_shapes(onnx.load(model))
-    known = {value.name for value in loaded.graph.output}
-    values = [*loaded.graph.value_info, *loaded.graph.output]
-    kinds = {value.name: value.type.tensor_type.elem_type for value in values}
-    names = [
-        name
-        for node in loaded.graph.node
-        for name in node.output
-        if kinds.get(name) in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
-        and node.op_type not in ("QuantizeLinear", "DequantizeLinear")
-    ]
-    inner = [name for name in names if name not in known]
-    loaded.graph.output.extend(onnx.helper.make_tensor_value_info(name, kinds[name], None) for name in inner)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(loaded.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: x}), strict=True))
+    return open_inside(onnx.load(model))(x)
 
 
 def _compare(hop: Hop, outputs: np.ndarray, before: np.ndarray | None, labels: np.ndarray) -> HopResult:

@@ -77,6 +77,7 @@ class BundleStage(Stage):
         entry = json.loads((inputs["measure"].path / "entry.json").read_text())
         entry["budget"] = judge(recipe.budget, entry)
         source = context.source
+        drift = inputs["measure"].path / "drift"
         contents = Contents(
             name=recipe.name,
             task=recipe.task,
@@ -125,6 +126,7 @@ class BundleStage(Stage):
                 "edgekd_runtime": "Apache-2.0",
                 "model": "as its data and its teacher allow; the recipe does not say",
             },
+            drift=drift if drift.is_dir() else None,
         )
         bundle = pack(out, contents, entry=entry)
         write_text_atomic(

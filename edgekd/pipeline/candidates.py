@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from edgekd.backends import Backend
-from edgekd.errors import EdgekdError, Missing, StoreFailed
+from edgekd.errors import EdgekdError, Missing, ProofFailed, StoreFailed
 from edgekd.forms import CompiledModel, Master, QuantForm
 from edgekd.measure.proof import Hop, onnx_inside, onnx_run, prove
+from edgekd.pipeline.drift import drift_of, with_layer
 from edgekd.stage import Progress
 from edgekd.target import Target
 
@@ -126,7 +127,11 @@ def _prove(
     if target.is_here():
         run = session_run(backend.load(compiled, target))
         hops.append(Hop("compiled", run=run, kind="kernels" if exact else "rounding"))
-    return [result.to_json() for result in prove(hops, stored["samples"], stored["labels"])]
+    try:
+        return [result.to_json() for result in prove(hops, stored["samples"], stored["labels"])]
+    except ProofFailed as error:
+        scratch = compiled.path.parent
+        raise with_layer(error, drift_of(backend, target, folder, form, compiled, scratch)) from error
 
 
 def _start(folder: Path, form: QuantForm) -> Path:

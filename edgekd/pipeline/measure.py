@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.backends import Backend, get_backend
-from edgekd.forms import CompiledModel
+from edgekd.forms import CompiledModel, QuantForm
 from edgekd.measure import (
     ModelSpec,
     describe_machine,
@@ -20,15 +20,20 @@ from edgekd.measure import (
     measure_latency,
     peak_memory,
 )
+from edgekd.measure.proof import onnx_run
+from edgekd.measure.worst import worst_inputs
 from edgekd.pipeline.alone import measuring_alone
 from edgekd.pipeline.candidates import compiled_model, session_run
 from edgekd.pipeline.compile import RUNTIME_PACKAGES
 from edgekd.pipeline.context import Context, versions
+from edgekd.pipeline.drift import drift_of, save_worst
+from edgekd.pipeline.quantize import PROOF_SAMPLES
 from edgekd.stage import Artifact, Progress, Stage, make_key
 from edgekd.target import Target
 
 # Two runs of one model on one machine may sum in another order: a share of the largest output.
 SAME = 1e-3
+BATCH = 64
 
 
 class MeasureStage(Stage):
@@ -47,7 +52,7 @@ class MeasureStage(Stage):
         return make_key(self, {"machine": machine}, inputs, versions(*RUNTIME_PACKAGES[self.target.backend]))
 
     def run(self, inputs: dict[str, Artifact], out: Path, scratch: Path, progress: Progress) -> dict[str, Any]:
-        """Write entry.json: the build's entry of a bundle's measurements, raw samples kept."""
+        """Write entry.json, the build's entry of a bundle's measurements, and drift/, the worst inputs."""
         target, folder = self.target, inputs["compile"].path
         choice = json.loads((folder / "choice.json").read_text())
         chosen = next(row for row in choice["candidates"] if row["chosen"])
@@ -72,6 +77,7 @@ class MeasureStage(Stage):
             "proof": inputs["quantize"].meta["proof" if chosen["integer"] else "float_proof"] + chosen["proof"][1:],
             "checks": {"parity": _parity(chosen["proof"]), "tensorrt_builder": chosen["meta"].get("builder_check")},
             "history": self._histories(inputs),
+            "drift": self._drift(inputs, chosen, out, scratch, progress),
         }
         if target.is_here():
             with measuring_alone(progress):
@@ -110,6 +116,24 @@ class MeasureStage(Stage):
         progress.log(f"{target.name}: latency and memory of {chosen['name']}")
         entry["latency_ms"] = measure_latency(spec).to_json()
         entry["peak_memory_mb"] = peak_memory(spec)
+
+    def _drift(
+        self, inputs: dict[str, Artifact], chosen: dict[str, Any], out: Path, scratch: Path, progress: Progress
+    ) -> dict[str, Any]:
+        """Where the forms of the chosen candidate part, layer by layer, and the samples on which it shows most."""
+        target, folder = self.target, inputs["quantize"].path
+        progress.log(f"{target.name}: drift of {chosen['name']}, layer by layer")
+        backend, model = get_backend(target.backend), compiled_model(inputs["compile"].path, chosen, target)
+        drift = drift_of(backend, target, folder, QuantForm.from_json(chosen["form"]), model, scratch)
+        stored = np.load(folder / "proof_samples.npz")
+        here = target.is_here()
+        run = session_run(backend.load(model, target)) if here else onnx_run(model.onnx)
+        samples = stored["samples"]
+        outputs = np.concatenate([run(samples[i : i + BATCH]) for i in range(0, len(samples), BATCH)])
+        worst = worst_inputs(samples, stored["outputs"], outputs)
+        indices = np.asarray(self.context.picked("test", PROOF_SAMPLES))[worst.positions]
+        rows = save_worst(worst, indices, "compiled" if here else "lowered", out / "drift")
+        return drift.to_json() | {"candidate": chosen["name"], "worst": rows}
 
     def _accuracies(self, inputs: dict[str, Artifact]) -> dict[str, Any]:
         """The metric of every form before the compiled one, on the whole test set."""

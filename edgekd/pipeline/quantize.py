@@ -39,6 +39,7 @@ class QuantizeStage(Stage):
         "quantize",
         "forms.py",
         "measure/proof.py",
+        "measure/inside.py",
         "runtime/session_onnxruntime.py",
         "pipeline/quantize.py",
     )
@@ -62,7 +63,7 @@ class QuantizeStage(Stage):
         return make_key(self, part, inputs, versions(*SHAPING_PACKAGES))
 
     def run(self, inputs: dict[str, Artifact], out: Path, scratch: Path, progress: Progress) -> dict[str, Any]:
-        """Write float.onnx, proof_samples.npz, and with integers master.onnx, sites.json and sensitivity.json."""
+        """Write float.onnx, proof_samples.npz (the student's outputs too); of integers master.onnx and its tables."""
         import torch
 
         from edgekd.quantize import export_float, write_master
@@ -71,7 +72,8 @@ class QuantizeStage(Stage):
         student = context.model(context.recipe.student, inputs["student"].path / WEIGHTS)
         parts = list(context.batches("test", limit=PROOF_SAMPLES))
         samples, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-        np.savez(out / "proof_samples.npz", samples=samples, labels=labels)
+        outputs = np.concatenate([_torch_run(student)(part) for part, _ in parts])
+        np.savez(out / "proof_samples.npz", samples=samples, labels=labels, outputs=outputs)
         # Two, since torch.export takes a batch of one for a constant.
         example = torch.from_numpy(samples[[0, -1]])
         export_float(student, example, out / "float.onnx")

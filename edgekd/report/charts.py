@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
+from edgekd.report import svg
 from edgekd.report.wording import count, joined, milliseconds, percent, significant
 
 WIDTH = 360
@@ -50,25 +51,25 @@ def accuracy_chain(
     def x(value: float) -> float:
         return left + (right - left) * ((value - low) / (high - low))
 
-    parts = [_line(x(tick / 100), top, x(tick / 100), bottom, "grid") for tick in ticks]
-    parts += [_text(x(tick / 100), bottom + 15, f"{tick:g}", "tick", "middle") for tick in ticks]
-    parts.append(_text(WIDTH, bottom + 15, "%", "tick", "end"))
+    parts = [svg.line(x(tick / 100), top, x(tick / 100), bottom, "grid") for tick in ticks]
+    parts += [svg.text(x(tick / 100), bottom + 15, f"{tick:g}", "tick", "middle") for tick in ticks]
+    parts.append(svg.text(WIDTH, bottom + 15, "%", "tick", "end"))
     if floor is not None:
-        parts.append(_line(x(floor), top, x(floor), bottom, "limit"))
-        parts.append(_text(x(floor), bottom + 30, "budget", "tick", _anchor(x(floor))))
+        parts.append(svg.line(x(floor), top, x(floor), bottom, "limit"))
+        parts.append(svg.text(x(floor), bottom + 30, "budget", "tick", _anchor(x(floor))))
     for index, (label, value) in enumerate(rows):
         y = top + pitch * (index + 0.5)
-        parts.append(_text(0, y + 4, label, "label", "start"))
+        parts.append(svg.text(0, y + 4, label, "label", "start"))
         if value is None:
-            parts.append(_text(WIDTH, y + 4, "not measured", "missing", "end"))
+            parts.append(svg.text(WIDTH, y + 4, "not measured", "missing", "end"))
             continue
         if span and index == len(rows) - 1:
-            parts.append(_line(x(span[0]), y, x(span[1]), y, "whisker"))
-        parts.append(_dot(x(value), y, 5, "dot"))
-        parts.append(_text(WIDTH, y + 4, percent(value), "value", "end"))
+            parts.append(svg.line(x(span[0]), y, x(span[1]), y, "whisker"))
+        parts.append(svg.dot(x(value), y, 5, "dot"))
+        parts.append(svg.text(WIDTH, y + 4, percent(value), "value", "end"))
     height = bottom + (36 if floor is not None else 22)
     told = ", ".join(f"{label} {percent(value) or 'not measured'}" for label, value in rows)
-    return _svg(WIDTH, height, f"Accuracy: {told}", parts)
+    return svg.picture(WIDTH, height, f"Accuracy: {told}", parts)
 
 
 def histogram(samples_ms: Sequence[float], marks: Sequence[tuple[str, float]]) -> tuple[Markup, str]:
@@ -100,21 +101,21 @@ def histogram(samples_ms: Sequence[float], marks: Sequence[tuple[str, float]]) -
     for amount, begin, end in zip(heights, edges[:-1], edges[1:], strict=True):
         if amount:
             tall = max(1.0, (bottom - top) * int(amount) / tallest)
-            bars.append(_rect(x(begin) + 0.5, bottom - tall, max(x(end) - x(begin) - 1, 0.6), tall, "bar"))
-    parts = [*bars, _line(left, bottom, right, bottom, "axis")]
+            bars.append(svg.rect(x(begin) + 0.5, bottom - tall, max(x(end) - x(begin) - 1, 0.6), tall, "bar"))
+    parts = [*bars, svg.line(left, bottom, right, bottom, "axis")]
     for row, (name, value) in enumerate(marks):
         y = 12 + 14 * row
         anchor = "end" if x(value) > WIDTH * 0.55 else "start"
         shift = -5 if anchor == "end" else 5
-        parts.append(_line(x(value), y - 9, x(value), bottom, "mark"))
-        parts.append(_text(x(value) + shift, y, f"{name} {milliseconds(value)}", "value", anchor))
+        parts.append(svg.line(x(value), y - 9, x(value), bottom, "mark"))
+        parts.append(svg.text(x(value) + shift, y, f"{name} {milliseconds(value)}", "value", anchor))
     ends = ((left, low, "start"), (right, high, "end"))
-    parts += [_text(place, bottom + 15, milliseconds(value), "tick", anchor) for place, value, anchor in ends]
+    parts += [svg.text(place, bottom + 15, milliseconds(value), "tick", anchor) for place, value, anchor in ends]
     beyond, total = len(values) - len(inside), count(len(values))
     note = f"The axis is {'logarithmic' if logarithmic else 'cut'}" if logarithmic or beyond else ""
     outside = f"{count(beyond)} of {total} runs are beyond it, the slowest took {milliseconds(most)}" if beyond else ""
     told = ", ".join(f"{name} {milliseconds(value)}" for name, value in marks)
-    chart = _svg(WIDTH, bottom + 20, f"Histogram of {total} runs; {told}", parts)
+    chart = svg.picture(WIDTH, bottom + 20, f"Histogram of {total} runs; {told}", parts)
     return chart, joined(note, outside, by="; ")
 
 
@@ -133,11 +134,11 @@ def ratio_bar(ratio: float, bounds: tuple[float, float] | None, axis: tuple[floa
     def x(value: float) -> float:
         return 6 + (wide - 12) * (math.log(value) - axis[0]) / (axis[1] - axis[0])
 
-    parts = [_line(x(1), 0, x(1), 22, "one")]
+    parts = [svg.line(x(1), 0, x(1), 22, "one")]
     if bounds and min(bounds) > 0:
-        parts.append(_line(x(bounds[0]), y, x(bounds[1]), y, f"whisker {state}"))
-    parts.append(_dot(x(ratio), y, 4.5, f"dot {state}"))
-    return _svg(wide, 22, f"{significant(ratio)} of float's latency", parts, css="ratio")
+        parts.append(svg.line(x(bounds[0]), y, x(bounds[1]), y, f"whisker {state}"))
+    parts.append(svg.dot(x(ratio), y, 4.5, f"dot {state}"))
+    return svg.picture(wide, 22, f"{significant(ratio)} of float's latency", parts, css="ratio")
 
 
 def strip(layers: Sequence[bool | None]) -> Markup:
@@ -149,10 +150,10 @@ def strip(layers: Sequence[bool | None]) -> Markup:
         if index == len(layers) or layers[index] is not layers[begin]:
             kind = {True: "integer", False: "float", None: "unsure"}[layers[begin]]
             gap = 1 if step * (index - begin) > 3 else 0
-            parts.append(_rect(begin * step, 0, step * (index - begin) - gap, 14, kind))
+            parts.append(svg.rect(begin * step, 0, step * (index - begin) - gap, 14, kind))
             begin = index
     told = f"{sum(one is True for one in layers)} of {len(layers)} layers in integers, in their order"
-    return _svg(600, 14, told, parts, css="strip", stretch=True)
+    return svg.picture(600, 14, told, parts, css="strip", stretch=True)
 
 
 def curve(points: Sequence[tuple[float, float]], label: str, share: bool) -> Markup:
@@ -171,18 +172,17 @@ def curve(points: Sequence[tuple[float, float]], label: str, share: bool) -> Mar
     def write(value: float) -> str:
         return percent(value, 1) if share else significant(value)
 
-    path = " ".join(f"{_n(a)},{_n(b)}" for a, b in (place(*one) for one in kept))
     ends = (place(*kept[0]), place(*kept[-1]))
     parts = [
-        _text(0, 11, label, "label", "start"),
-        _text(0, 27, f"{write(ys[0])} → {write(ys[-1])}", "value", "start"),
-        _line(left, bottom + 4, right, bottom + 4, "axis"),
-        Markup('<polyline class="curve" points="{}"/>').format(path),
-        _dot(*ends[1], 3, "dot"),
-        _text(left, bottom + 18, f"epoch {xs[0]:g}", "tick", "start"),
-        _text(right, bottom + 18, f"{xs[-1]:g}", "tick", "end"),
+        svg.text(0, 11, label, "label", "start"),
+        svg.text(0, 27, f"{write(ys[0])} → {write(ys[-1])}", "value", "start"),
+        svg.line(left, bottom + 4, right, bottom + 4, "axis"),
+        svg.polyline([place(*one) for one in kept], "curve"),
+        svg.dot(*ends[1], 3, "dot"),
+        svg.text(left, bottom + 18, f"epoch {xs[0]:g}", "tick", "start"),
+        svg.text(right, bottom + 18, f"{xs[-1]:g}", "tick", "end"),
     ]
-    return _svg(wide, tall, f"{label}: {write(ys[0])} at first, {write(ys[-1])} at last", parts)
+    return svg.picture(wide, tall, f"{label}: {write(ys[0])} at first, {write(ys[-1])} at last", parts)
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -197,39 +197,5 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(step * i, 10) for i in range(first, last + 1)]
 
 
-def _svg(
-    width: float, height: float, told: str, parts: Sequence[Markup], *, css: str = "chart", stretch: bool = False
-) -> Markup:
-    ratio = Markup(' preserveAspectRatio="none"') if stretch else Markup("")
-    return Markup('<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}"{}>{}</svg>').format(
-        css, _n(width), _n(height), told, ratio, Markup("").join(parts)
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, css: str) -> Markup:
-    places = tuple(_n(value) for value in (x1, y1, x2, y2))
-    return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(css, *places)
-
-
-def _rect(x: float, y: float, width: float, height: float, css: str) -> Markup:
-    places = tuple(_n(value) for value in (x, y, width, height))
-    return Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}"/>').format(css, *places)
-
-
-def _dot(x: float, y: float, radius: float, css: str) -> Markup:
-    return Markup('<circle class="{}" cx="{}" cy="{}" r="{}"/>').format(css, _n(x), _n(y), _n(radius))
-
-
-def _text(x: float, y: float, content: str, css: str, anchor: str) -> Markup:
-    return Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>').format(
-        css, _n(x), _n(y), anchor, content
-    )
-
-
 def _anchor(x: float) -> str:
     return "start" if x < 40 else "end" if x > WIDTH - 40 else "middle"
-
-
-def _n(value: float) -> str:
-    """A coordinate as short as it may be."""
-    return f"{value:.1f}".removesuffix(".0")

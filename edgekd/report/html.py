@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from edgekd.report import charts, description, tables
+from edgekd.report.drift import drift_part
 from edgekd.report.evidence import Evidence
 from edgekd.report.figures import key_figures
 from edgekd.report.reading import items, mapping, number, pair, rows, share, text
@@ -79,6 +80,7 @@ def _render(evidence: Evidence, limit: int, identity: str) -> str:
             chosen_name=next((row.name for row in candidates if row.chosen), ""),
             why=evidence.candidates[2],
             proof=tables.proof_table(evidence),
+            drift=drift_part(evidence),
             layers=tables.layer_table(evidence, limit),
             layer_states=layers,
             layers_source=evidence.find("layers")[1],

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from edgekd.report import description, tables
+from edgekd.report.drift import drift_part
 from edgekd.report.evidence import Evidence
 from edgekd.report.figures import key_figures
 from edgekd.report.reading import mapping, text
@@ -23,6 +24,7 @@ def render_markdown(manifest: Any, measurements: Any, *, identity: str = "") -> 
     parts = [_head(evidence), _verdicts(evidence), _figures(evidence), _candidates(evidence)]
     parts += [
         _section("Proof", _table(tables.proof_table(evidence)), empty="The measurements hold no proof."),
+        _drift(evidence),
         _section("Layers", _layers(evidence), empty="Not counted on the target."),
         _section("Quantization", _table(description.quantization_table(evidence))),
         _section("All measurements", _entries(evidence)),
@@ -109,6 +111,17 @@ def _candidates(evidence: Evidence) -> str:
     return _section(
         "Candidates", f"Why: {escape(why)}." if why else "", escape(source), _table(tables.Table(columns, cells))
     )
+
+
+def _drift(evidence: Evidence) -> str:
+    part = drift_part(evidence)
+    if not part.head:
+        return ""
+    head = f"{SIGNS[part.state]} **{escape(part.head)}**: {escape(part.detail)}."
+    notes = " ".join(f"{escape(note)}." for note in part.notes)
+    worst = _table(part.worst)
+    told = "The worst inputs, saved in the bundle as drift/input.npy:" if worst else ""
+    return _section("Drift", head, notes, _table(part.forms), _table(part.losses), told, worst)
 
 
 def _layers(evidence: Evidence) -> str:

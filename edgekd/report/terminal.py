@@ -63,6 +63,7 @@ def _figures(row: dict[str, Any]) -> dict[str, Text]:
         "over float": _measured(f"{significant(speedup)}×" if speedup is not None else ""),
         "integers": _measured(covered),
         "memory": _measured(megabytes(number(row.get("peak_memory_mb")))),
+        "drift": _drift(mapping(row.get("drift"))),
         "size": Text(size(number(row.get("size_bytes")))),
         "budget": _budget(mapping(row.get("budget"))),
         "checks": _checks(mapping(row.get("checks"))),
@@ -78,6 +79,14 @@ def _measured(value: str) -> Text:
 def _lost(accuracy: dict[str, Any]) -> str:
     lost, bounds = points(number(accuracy.get("drop_points"))), interval(accuracy.get("drop_interval"), "points")
     return f"{lost} ({bounds})" if lost and bounds else lost
+
+
+def _drift(drift: dict[str, Any]) -> Text:
+    """Signal to noise of the outputs against float, and the layer at fault."""
+    db, fault = number(drift.get("db")), text(drift.get("fault"), 60)
+    if fault:
+        return Text(f"at fault: {fault}", style=STYLES["bad"])
+    return Text(f"{db:.1f} dB ({text(drift.get('form'), 20)})" if db is not None else "")
 
 
 def _budget(budget: dict[str, Any]) -> Text:

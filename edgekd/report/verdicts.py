@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from edgekd.report.drift import drift_words
 from edgekd.report.evidence import Evidence
 from edgekd.report.reading import items, mapping, number, pair, rows, share, text
 from edgekd.report.wording import drop, interval, joined, percent, plural, points, significant
@@ -25,7 +26,14 @@ class Verdict:
 
 def verdicts(evidence: Evidence) -> list[Verdict]:
     """The lines of a report's top, the one that limits all others first."""
-    found = [_measured(evidence), _budget(evidence), _proof(evidence), _builder(evidence), _speed(evidence)]
+    found = [
+        _measured(evidence),
+        _budget(evidence),
+        _proof(evidence),
+        _drift(evidence),
+        _builder(evidence),
+        _speed(evidence),
+    ]
     return [verdict for verdict in found if verdict is not None]
 
 
@@ -136,6 +144,12 @@ def _proof(evidence: Evidence) -> Verdict:
     if golden:
         return Verdict("good", "Proven", f"{told}; on the device the compiled model gives its golden outputs")
     return Verdict("unknown", f"Proven up to the {last} graph", f"{told}; the compiled model itself was not compared")
+
+
+def _drift(evidence: Evidence) -> Verdict | None:
+    """A layer at fault says so at the top; its section tells the rest."""
+    state, head, detail = drift_words(evidence)
+    return Verdict("bad" if state == "bad" else "unknown", head, detail) if head and state != "good" else None
 
 
 def _builder(evidence: Evidence) -> Verdict | None:

@@ -69,6 +69,10 @@ def check_manifest(value: Any, where: str = MANIFEST) -> None:
             row.of("dtype", str)
             row.of("shape", list)
     _check_golden(top, top.inner("golden"))
+    if top.value.get("drift") is not None:
+        drift = top.inner("drift")
+        for key in drift.value:
+            drift.listed(key, top.value["files"])
     try:
         Requirement.parse(top.of("runtime_requirement", str))
     except ValueError as error:

@@ -31,8 +31,9 @@ def write(folder, student: nn.Module, *, drift: float = 0.0) -> None:
             parameter.add_(drift * torch.randn(parameter.shape, generator=generator))
     prepared.calibrate([samples])
     write_master(prepared, samples[:2], folder)
-    labels = student(samples).argmax(1)
-    np.savez(folder / "proof_samples.npz", samples=samples.numpy(), labels=labels.numpy())
+    with torch.no_grad():
+        outputs = student(samples).numpy()
+    np.savez(folder / "proof_samples.npz", samples=samples.numpy(), labels=outputs.argmax(1), outputs=outputs)
 
 
 def made(target_name, folder, out, **changes):
