@@ -10,9 +10,10 @@ from markupsafe import Markup
 
 from edgekd.report import svg
 from edgekd.report.evidence import Evidence
+from edgekd.report.losses import Loss, decibels, drift_words, losses_of
 from edgekd.report.reading import flag, items, mapping, number, rows, share, text
 from edgekd.report.tables import DASH, NOT_KNOWN, Table
-from edgekd.report.wording import MINUS, SPACE, count, joined, percent, plural, significant
+from edgekd.report.wording import MINUS, count, percent, plural, significant
 
 WIDTH = 360
 # Values that one chart shows apart; of more, neighbours are drawn as the worst of them.
@@ -23,19 +24,6 @@ LOWEST, HIGHEST, STEP = -20, 60, 10
 SAME_DB = 60.0
 # Own parts in dB that are worth a row, and so many rows.
 LEAST, LAYERS = 0.5, 8
-
-
-@dataclass(frozen=True)
-class Loss:
-    """What one layer costs in one form: ``own`` dB of signal-to-noise, ``left`` dB at its output."""
-
-    form: str
-    value: str
-    layer: str
-    op: str
-    own: float
-    left: float
-    at_fault: bool
 
 
 @dataclass(frozen=True)
@@ -56,7 +44,7 @@ class DriftPart:
 def drift_part(evidence: Evidence) -> DriftPart:
     """Everything that the measurements hold of it, of the candidate that the build chose."""
     found = mapping(evidence.build.get("drift"))
-    forms, losses = rows(found.get("forms")), _losses(found)
+    forms, losses = rows(found.get("forms")), losses_of(found)
     state, head, detail = drift_words(evidence)
     kinds = [text(form.get("form"), 20) for form in forms]
     return DriftPart(
@@ -72,41 +60,6 @@ def drift_part(evidence: Evidence) -> DriftPart:
     )
 
 
-def drift_words(evidence: Evidence) -> tuple[str, str, str]:
-    """The verdict: good, bad or unknown; its head; what it rests on. Empty where nothing was measured."""
-    found = mapping(evidence.build.get("drift"))
-    forms, losses = rows(found.get("forms")), _losses(found)
-    if not forms or not losses:
-        return "unknown", "", ""
-    fault = next((loss for loss in losses if loss.at_fault), None)
-    if fault is not None:
-        return "bad", f"Layer at fault: {fault.layer}", _told(fault)
-    parted = [text(form.get("form"), 20) for form in forms if flag(form.get("parted")) is True]
-    if parted:
-        return "unknown", "The outputs part, no layer is seen to", f"the {joined(*parted)} model’s outputs are worse"
-    return "good", "No layer at fault", f"the costliest: {losses[0].layer}, {_told(losses[0])}"
-
-
-def _told(loss: Loss) -> str:
-    return f"the {loss.form} network loses {_db(loss.own)} at {loss.value}, and {_db(loss.left)} are left"
-
-
-def _losses(found: dict[str, Any]) -> list[Loss]:
-    """Every layer's own part in every form that shows its inside, layers at fault and large ones first."""
-    forms = {text(form.get("form"), 20): form for form in rows(found.get("forms"))}
-    losses = []
-    for row in rows(found.get("rows")):
-        for name, form in forms.items():
-            own, left = (number(mapping(row.get(key)).get(name)) for key in ("own_db", "db"))
-            if not name or own is None or left is None:
-                continue
-            value = text(row.get("value"), 60)
-            at_fault = bool(value) and text(form.get("fault"), 60) == value
-            layer = text(row.get("layer"), 60) or value or "unnamed"
-            losses.append(Loss(name, value or "unnamed", layer, text(row.get("op"), 30), own, left, at_fault))
-    return sorted(losses, key=lambda loss: (not loss.at_fault, -loss.own))
-
-
 def _notes(evidence: Evidence, found: dict[str, Any], forms: list[dict[str, Any]]) -> list[str]:
     student, samples = number(found.get("student_db")), number(found.get("samples"))
     notes = []
@@ -117,8 +70,8 @@ def _notes(evidence: Evidence, found: dict[str, Any], forms: list[dict[str, Any]
         )
     if student is not None and student < SAME_DB:
         notes.append(
-            f"The float network here is the quantized one without its quantizers. Its outputs are {_db(student)} from "
-            "those of the float student, whose weights were changed for quantization"
+            f"The float network here is the quantized one without its quantizers; its outputs are {decibels(student)} "
+            "from those of the float student, whose weights were changed for quantization"
         )
     candidate = text(found.get("candidate"), 60)
     if candidate and evidence.chosen_on_device:
@@ -137,8 +90,8 @@ def _form_table(forms: list[dict[str, Any]], losses: list[Loss]) -> Table:
         cells.append(
             (
                 name or "unnamed",
-                _db(number(form.get("db"))) or DASH,
-                _db(number(form.get("step_db"))) or DASH,
+                decibels(number(form.get("db"))) or DASH,
+                decibels(number(form.get("step_db"))) or DASH,
                 percent(share(form.get("agreement"))) or DASH,
                 fault.layer
                 if fault
@@ -155,8 +108,8 @@ def _form_table(forms: list[dict[str, Any]], losses: list[Loss]) -> Table:
 
 def _loss_table(losses: list[Loss]) -> Table:
     kept = [loss for loss in losses if loss.own >= LEAST][:LAYERS]
-    cells = [(loss.layer, loss.value, loss.form, _db(loss.own), _db(loss.left)) for loss in kept]
-    return Table(("Layer", "Value", "Form", "Lost there", "Left"), cells, frozenset({3, 4}))
+    cells = [(loss.layer, loss.form, decibels(loss.own), decibels(loss.left), loss.value) for loss in kept]
+    return Table(("Layer", "Form", "Lost", "Left", "Value"), cells, frozenset({2, 3}))
 
 
 def _worst_table(evidence: Evidence, worst: dict[str, Any]) -> Table:
@@ -215,7 +168,7 @@ def _chart(found: dict[str, Any], forms: list[dict[str, Any]], losses: list[Loss
             parts.append(svg.polyline(points, f"curve {css}"))
         if len(points) < SHOWN / 6:
             parts += [svg.dot(*point, 4.5 if len(points) == 1 else 2.2, f"dot {css}") for point in points]
-    told = [f"{name} {_db(curve[-1])} at the output" for name, curve in curves.items() if curve[-1] is not None]
+    told = [f"{name} {decibels(curve[-1])} at the output" for name, curve in curves.items() if curve[-1] is not None]
     where = f"; {'layer at fault' if losses[0].at_fault else 'costliest layer'}: {losses[0].layer}" if losses else ""
     return svg.picture(WIDTH, bottom + 22, f"Signal to noise against float by layer: {', '.join(told)}{where}", parts)
 
@@ -229,7 +182,7 @@ def _mark(loss: Loss, values: list[dict[str, Any]], x: Any, y: Any, top: float, 
     return [
         svg.line(place, top - 8, place, bottom, css),
         svg.text(place, 12, text(f"{kind}: {loss.layer}", 46), "blame" if loss.at_fault else "value", anchor),
-        svg.text(place, 27, f"{MINUS}{_db(loss.own)} in the {loss.form} form", "tick", anchor),
+        svg.text(place, 27, f"{MINUS}{decibels(loss.own)} in the {loss.form} form", "tick", anchor),
         svg.dot(place, y(loss.left), 5, "dot blame" if loss.at_fault else "dot even"),
     ]
 
@@ -246,14 +199,3 @@ def _held(db: float) -> float:
 
 def _css(form: str) -> str:
     return form if form in ("master", "lowered", "compiled", "tapped") else "other"
-
-
-def _db(value: float | None) -> str:
-    """Decibels; what is beyond float32's own rounding is told as such."""
-    if value is None:
-        return ""
-    if value >= 140:
-        return "equal"
-    if value <= -140:
-        return "not finite"
-    return f"{value + 0.0:.1f}{SPACE}dB".replace("-", MINUS)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edgekd.report.drift import drift_words
 from edgekd.report.evidence import Evidence
+from edgekd.report.losses import drift_words
 from edgekd.report.reading import items, mapping, number, pair, rows, share, text
 from edgekd.report.wording import drop, interval, joined, percent, plural, points, significant
 

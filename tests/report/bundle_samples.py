@@ -15,6 +15,8 @@ import numpy as np
 
 from edgekd.forms import LayerInfo, QuantForm
 from edgekd.measure import Candidate, Latency, Pair, choose, conclude, describe_machine
+from edgekd.measure.drift import Drift, Form, FormDrift, own_parts
+from edgekd.measure.inside import Value
 from edgekd.measure.proof import HopResult
 from edgekd.target import Target
 
@@ -73,6 +75,7 @@ def cpu_bundle() -> tuple[dict[str, Any], dict[str, Any]]:
     }
     entry["proof"].append(_hop("compiled", "rounding", 0.212, 0.0079, 0.0021))
     entry["budget"] = {"met": True, "missed": [], "not_measured": []}
+    entry["drift"] = drift()
     return json.loads(json.dumps(manifest)), json.loads(json.dumps({"schema": 1, "entries": [entry]}))
 
 
@@ -116,6 +119,40 @@ def float_bundle() -> tuple[dict[str, Any], dict[str, Any]]:
     entry |= {"comparison": None, "speedup_over_float": 1.0, "choice": {"why": "the only form in fp32"}}
     entry["integer_coverage"] = {"integer": 0, "compute": 21}
     return manifest, measurements
+
+
+def drift(layers: int = 10, *, fault: int | None = None, lost: float = 16.0) -> dict[str, Any]:
+    """What the measure stage tells of a network of so many layers; ``fault``: where the lowered file parts."""
+    rng = np.random.default_rng(2)
+    values: list[Value] = []
+    for index in range(layers):
+        names = (
+            ("Conv", f"conv2d_{index}", f"blocks.{index}.0"),
+            ("Relu", f"relu_{index}", f"Relu after blocks.{index}.0"),
+        )
+        for op, name, layer in names if index < layers - 1 else (("Gemm", "logits", "head.linear"),):
+            values.append(Value(name, op, layer, (values[-1].name,) if values else ()))
+    names = [value.name for value in values]
+    steps = rng.normal(-12 / len(names), 0.8, len(names))
+    steps[len(names) // 3] -= 5
+    master = dict(zip(names, np.minimum(41 + np.cumsum(steps), 60).tolist(), strict=True))
+    lowered = {name: db + 1.8 + float(rng.normal(0, 0.3)) for name, db in master.items()}
+    if fault is not None:
+        behind = names[names.index(f"conv2d_{fault}") :]
+        lowered |= {name: lowered[name] - lost for name in behind}
+    compiled = {"logits": lowered["logits"] - 0.1}
+    forms: list[FormDrift] = []
+    for form, db in (("master", master), ("lowered", lowered), ("compiled", compiled)):
+        own = own_parts(values, forms[-1].db if forms else None, db)
+        kind = {"master": "changing", "lowered": "relaxing", "compiled": "rounding"}[form]
+        step = {name: value + 2 for name, value in db.items()}
+        forms.append(FormDrift(Form(form, kind, dict), db, step, own, 0.9844))  # type: ignore[arg-type]
+    told = Drift(64, tuple(values), "logits", tuple(forms), 131.0).to_json()
+    worst = [
+        {"index": index, "difference": 1.31 - 0.2 * row, "float": 3, "output": 3 if row else 8}
+        for row, index in enumerate((311, 27, 148, 5))
+    ]
+    return told | {"candidate": "int8", "worst": {"form": "compiled", "samples": worst}}
 
 
 def finalized(

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="chromi
 
 # The report itself runs no script: the page around it measures.
 WRAPPER = """<meta charset="utf-8">
-<iframe id="report" style="width:375px;height:9000px;border:0" srcdoc="REPORT"></iframe><pre id="found"></pre>
+<iframe id="report" style="width:375px;height:12000px;border:0" srcdoc="REPORT"></iframe><pre id="found"></pre>
 <script>
 onload = () => {
   const report = document.getElementById("report").contentDocument;
@@ -44,7 +44,7 @@ def test_is_no_wider_than_a_phone(tmp_path: Path, make: Callable[[], tuple[Any, 
     page = render_html(*make()).replace("&", "&amp;").replace('"', "&quot;")
     (tmp_path / "wrapper.html").write_text(WRAPPER.replace("REPORT", page))
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    command += ["--window-size=600,9100", "--dump-dom", (tmp_path / "wrapper.html").as_uri()]
+    command += ["--window-size=600,12100", "--dump-dom", (tmp_path / "wrapper.html").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     found = re.search(r'<pre id="found">(\d+) boxes, (\d+) wide, over: (.*?)</pre>', done.stdout)
     assert found is not None, done.stdout[-500:]

@@ -1,0 +1,68 @@
+"""What the quantize stage leaves of a small network, and a runtime that computes one layer wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from edgekd.quantize import export_float, prepare, write_master
+from edgekd.target import load_calibration
+
+
+def write(folder: Path) -> None:
+    """A master of three convolutions and a head, its samples and the float student's outputs."""
+    torch.manual_seed(0)
+    body = [nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU()]
+    student = nn.Sequential(*body, nn.Flatten(), nn.Linear(64, 5)).eval()
+    samples = torch.randn(64, 1, 8, 8)
+    export_float(student, samples[:2], folder / "float.onnx")
+    prepared = prepare(student, samples[:2], policy=load_calibration("default"))
+    prepared.calibrate([samples])
+    write_master(prepared, samples[:2], folder)
+    with torch.no_grad():
+        outputs = student(samples).numpy()
+    np.savez(folder / "proof_samples.npz", samples=samples.numpy(), labels=outputs.argmax(1), outputs=outputs)
+
+
+def spoil(path: Path, weight: str, factor: float, to: Path) -> None:
+    """A lowered file with all scales of one weight ``factor`` times as large."""
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name == f"{weight}_scale":
+            scale = numpy_helper.to_array(tensor) * np.float32(factor)
+            tensor.CopyFrom(numpy_helper.from_array(scale, tensor.name))
+            break
+    else:
+        raise KeyError(weight)
+    onnx.save(model, to)
+
+
+@dataclass
+class WrongRuntime:
+    """A real backend that multiplies one layer's weights, which no file shows."""
+
+    real: Any
+    weight: str
+    factor: float
+
+    def compile(self, path: Path, target: Any, out: Path, *, form: Any = None) -> Any:
+        """A file that is spoilt in secret."""
+        (out / "inner").mkdir(exist_ok=True)
+        spoil(path, self.weight, self.factor, out / "inner" / "model.onnx")
+        made = self.real.compile(out / "inner" / "model.onnx", target, out / "inner", form=form)
+        return type(made)(made.backend, made.path, path, made.meta)
+
+    def load(self, compiled: Any, target: Any) -> Any:
+        """See `Backend.load`."""
+        return self.real.load(compiled, target)
+
+    def coverage(self, compiled: Any, target: Any) -> Any:
+        """See `Backend.coverage`."""
+        return self.real.coverage(compiled, target)
