@@ -38,6 +38,36 @@ def test_the_same_parts_give_the_same_bytes(tmp_path):
     assert sorted(one) == sorted(["manifest.json", "measurements.json", *made[0].manifest["files"], *no_cache(one)])
 
 
+def test_the_worst_inputs_travel(tmp_path):
+    worst = tmp_path / "drift"
+    worst.mkdir()
+    for name, array in (("index", np.arange(2)), ("input", np.ones((2, 3), np.float32))):
+        np.save(worst / f"{name}.npy", array)
+    bundle = pack(tmp_path / "out", contents(tmp_path / "parts", drift=worst))
+    assert bundle.manifest["drift"] == {"index": "drift/index.npy", "input": "drift/input.npy"}
+    assert set(bundle.manifest["drift"].values()) <= set(bundle.manifest["files"])
+    assert all(check.ok for check in verify_bundle(bundle.path))
+    np.testing.assert_array_equal(np.load(bundle.path / "drift" / "index.npy"), [0, 1])
+    edit_manifest(bundle.path, lambda manifest: manifest["drift"].update(input="drift/other.npy"))
+    with pytest.raises(BadBundle, match=r"drift/other\.npy"):
+        load_bundle(bundle.path)
+
+
+def test_the_summary_tells_the_drift(tmp_path):
+    drift = {
+        "forms": [
+            {"form": "lowered", "db": 30.5, "fault": None},
+            {"form": "compiled", "db": 21.0, "fault": None},
+            {"form": "tapped", "db": 22.0, "fault": "relu_1"},
+        ],
+        "rows": [{"value": "relu_1", "layer": "Relu after 2"}],
+    }
+    bundle = pack(tmp_path / "out", contents(tmp_path / "parts"), entry={"source": "build", "drift": drift})
+    assert bundle.summary()["drift"] == {"form": "compiled", "db": 21.0, "fault": "Relu after 2"}
+    plain = pack(tmp_path / "plain", contents(tmp_path / "parts"), entry={"source": "build"})
+    assert plain.summary()["drift"] is None
+
+
 def no_cache(files) -> list[str]:
     """Empty files that keep Python from writing its cache; nothing else has such a name."""
     found = [name for name in files if "__pycache__" in name]
