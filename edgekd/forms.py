@@ -26,13 +26,15 @@ class Site:
     """One QuantizeLinear/DequantizeLinear pair on an activation of the master.
 
     ``tensor`` is the name of the float value that is quantized (the Q's input); ``scale`` a positive float32;
-    ``zero_point`` always 0 in the strict form. ``sign`` is structural (after ReLU, sigmoid, ...), never observed.
+    ``zero_point`` always 0 in the strict form. ``sign`` is structural (after ReLU, sigmoid, ...), never observed, and
+    so is ``floor``: what a signed value cannot fall below (behind hardswish, SiLU, GELU), None where nothing is known.
     """
 
     tensor: str
     sign: Sign
     scale: float
     zero_point: int = 0
+    floor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,9 @@ class QuantForm:
 
     ``rules`` names the file of lower/ that applies it. ``nonnegative``: "u8/255" = uint8, zero point 0, scale
     r/255; "s8-128" = int8, zero point -128, scale r/255; "s8/127" = int8, zero point 0, scale r/127.
-    ``signed``: "u8@128" or "s8". ``cure``: what layers beyond the overflow bound get on CPUs without VNNI, tightened
-    weights or the cheaper of those and a non-negative input in 127 codes (lower/cures.py). ``bias``: "int32" gives
-    linear heads an int32 DQ bias.
+    ``signed``: "u8@128" or "s8"; with ``floors`` a value that cannot fall below a floor gets all codes above it.
+    ``cure``: what layers beyond the overflow bound get on CPUs without VNNI, tightened weights or the cheaper of those
+    and a non-negative input in 127 codes (lower/cures.py). ``bias``: "int32" gives linear heads an int32 DQ bias.
     ``float_groups``: what stays in float, ``float_layers``: what else does, by the names of the master's values that
     those nodes compute; ``float_type``: the type of everything that is not integer. ``weights``: "int8" stores the
     weights of an all-float form as int8 per output channel, and the arithmetic stays float.
@@ -71,6 +73,7 @@ class QuantForm:
     rules: Literal["onnxruntime", "openvino", "tensorrt"]
     nonnegative: Literal["u8/255", "s8-128", "s8/127"] = "u8/255"
     signed: Literal["u8@128", "s8"] = "u8@128"
+    floors: bool = False
     cure: Literal["none", "weights", "cheaper"] = "none"
     bias: Literal["float", "int32"] = "float"
     float_groups: frozenset[FloatGroup] = frozenset()

@@ -119,13 +119,14 @@ def integer_forms(first: QuantForm, *, vnni: bool) -> list[QuantForm]:
     """The integer candidates around a backend's first choice, most integer first.
 
     Which layers gain from integers depends on the machine: squeeze-and-excite gates and hardswish cost more in
-    int8 than they save on some CPUs, and so do first and last layers. Without VNNI u8 x s8 products saturate at 16
-    bits: layers beyond the overflow bound then get the cheaper cure.
+    int8 than they save on some CPUs, and so do products of activations, and first and last layers. Without VNNI
+    u8 x s8 products saturate at 16 bits: layers beyond the overflow bound then get the cheaper cure.
     """
     base = replace(first, name="int8", cure="none" if vnni else "cheaper")
     return [
         base,
         replace(base, name="int8-float-gates", float_groups=frozenset({"gates", "hardswish"})),
+        replace(base, name="int8-float-attention", float_groups=frozenset({"attention"})),
         replace(base, name="int8-float-ends", float_groups=frozenset({"first", "last"})),
     ]
 

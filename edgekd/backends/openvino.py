@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgekd.runtime.session_openvino import OpenVinoSession
     from edgekd.target import Target
 
-X86 = QuantForm(name="int8", rules="openvino", nonnegative="u8/255", signed="s8")
+X86 = QuantForm(name="int8", rules="openvino", nonnegative="u8/255", signed="s8", floors=True)
 # On ARM a zero point sends a layer to fp16, so non-negative tensors keep zero point 0 there.
 ARM = QuantForm(name="int8", rules="openvino", nonnegative="s8/127", signed="s8")
 

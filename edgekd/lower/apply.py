@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from edgekd.forms import FORM_KEY, Master, QuantForm
+from edgekd.forms import FORM_KEY, Master, QuantForm, Site
 from edgekd.lower import onnxruntime, openvino, tensorrt
 from edgekd.lower.cures import Cures, choose_cures, how_weights_meet
 from edgekd.lower.floats import store_float16, to_float16
@@ -48,20 +48,20 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
         if "all" in form.float_groups or rules.drops(graph, site):
             graph.bypass(site.quantize, site.dequantize)
     _drop_useless_sites(graph, in_float, rules)
-    signs: dict[str, str] = {site.tensor: site.sign for site in master.sites}
+    sites = {site.tensor: site for site in master.sites}
     reads = {}
     for layer in graph.layers():
         data = graph.site_of(layer.node.input[0])
         if data is not None and _is_integer(graph, layer.node, in_float, rules):
             reads[layer.node.output[0]] = data.input[0]
-    cures = Cures() if vnni else cures_of(graph, reads, {site.tensor for site in graph.sites()}, signs, form)
+    cures = Cures() if vnni else cures_of(graph, reads, {site.tensor for site in graph.sites()}, sites, form)
     for layer in graph.layers():
         if layer.node.output[0] in reads:
-            _write_weight(graph, layer, signs[reads[layer.node.output[0]]], form, cures)
+            _write_weight(graph, layer, sites[reads[layer.node.output[0]]], form, cures)
         else:
             graph.bypass(layer.quantize, layer.dequantize)
-    for site in graph.sites():
-        _write_site(graph, site, signs[site.tensor], form, few_codes=site.tensor in cures.few_codes)
+    for node in graph.sites():
+        _write_site(graph, node, sites[node.tensor], form, few_codes=node.tensor in cures.few_codes)
     if form.bias == "int32":
         _integer_head_bias(graph)
     if rules.SPELLS_HARDSWISH:
@@ -145,14 +145,15 @@ def _passes_to_integer(graph: Graph, node: onnx.NodeProto, in_float: set[str]) -
     )
 
 
-def cures_of(graph: Graph, reads: dict[str, str], sites: set[str], signs: dict[str, str], form: QuantForm) -> Cures:
+def cures_of(graph: Graph, reads: dict[str, str], kept: set[str], sites: dict[str, Site], form: QuantForm) -> Cures:
     """`edgekd.lower.cures.choose_cures` of a backend."""
-    return choose_cures(graph, reads, sites, signs, form, fuses_clips=RULES[form.rules].FUSES_CLIPS)
+    signs: dict[str, str] = {name: site.sign for name, site in sites.items()}
+    return choose_cures(graph, reads, kept, signs, form, fuses_clips=RULES[form.rules].FUSES_CLIPS)
 
 
-def _write_weight(graph: Graph, layer: Layer, sign: str, form: QuantForm, cures: Cures) -> None:
+def _write_weight(graph: Graph, layer: Layer, site: Site, form: QuantForm, cures: Cures) -> None:
     """Float weight, Q and DQ become an int8 constant and a DQ, with the master's scale (or its allowed tightening)."""
-    codes, written = written_weight(graph, layer, sign, form, tighten=cures.tightens(layer.node.output[0]))
+    codes, written = written_weight(graph, layer, site, form, tighten=cures.tightens(layer.node.output[0]))
     # Shared constants of other layers must not change: all get names of this layer.
     layer.dequantize.input[0] = graph.set_constant(f"{layer.weight}_int8", codes)
     layer.dequantize.input[1] = graph.set_constant(f"{layer.weight}_scale", written)
@@ -162,11 +163,11 @@ def _write_weight(graph: Graph, layer: Layer, sign: str, form: QuantForm, cures:
 
 
 def written_weight(
-    graph: Graph, layer: Layer, sign: str, form: QuantForm, *, tighten: bool
+    graph: Graph, layer: Layer, site: Site, form: QuantForm, *, tighten: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """int8 codes and float32 scales (channels,) of a layer of the master's ``graph``; see `edgekd.lower.overflow`."""
     weight, scale = graph.array(layer.weight), graph.array(layer.quantize.input[1])
-    least = _bias_floor(graph, layer, sign, form)
+    least = _bias_floor(graph, layer, site, form)
     codes, written = weight_parameters(weight, scale, layer.axis, form, least=least)
     if not tighten:
         return codes, written
@@ -174,28 +175,25 @@ def written_weight(
     return weight_parameters(weight, scale, layer.axis, form, least=least)
 
 
-def _bias_floor(graph: Graph, layer: Layer, sign: str, form: QuantForm) -> np.ndarray | float:
+def _bias_floor(graph: Graph, layer: Layer, site: Site, form: QuantForm) -> np.ndarray | float:
     """The smallest scales of a layer's weight where the backend makes int32 of its bias; 0 where there is no bound."""
     if not RULES[form.rules].INTEGER_BIAS or len(layer.node.input) < 3:
         return 0.0
-    site = graph.site_of(layer.node.input[0])
-    assert site is not None, "integer layers have a site in front"
-    data_scale, _ = site_parameters(graph.array(site.input[1]), sign, form)
+    data_scale, _ = site_parameters(site, form)
     return least_scale(graph.array(layer.node.input[2]), data_scale)
 
 
-def _write_site(graph: Graph, site: SiteNode, sign: str, form: QuantForm, *, few_codes: bool) -> None:
+def _write_site(graph: Graph, node: SiteNode, site: Site, form: QuantForm, *, few_codes: bool) -> None:
     """The same clipping range in the form's integer type; written out as a Clip where the type has codes beyond."""
-    scale = graph.array(site.quantize.input[1])
     if few_codes:
-        _clip(graph, graph.producer[site.tensor], clip_at(scale))
-    scale, zero_point = site_parameters(scale, sign, form, few_codes=few_codes)
-    scale_name = graph.set_constant(f"{site.tensor}_scale", scale)
-    zero_name = graph.set_constant(f"{site.tensor}_zero_point", zero_point)
-    for node in (site.quantize, site.dequantize):
-        node.input[1], node.input[2] = scale_name, zero_name
-        for attribute in [a for a in node.attribute if a.name in ("output_dtype", "axis")]:
-            node.attribute.remove(attribute)
+        _clip(graph, graph.producer[node.tensor], clip_at(graph.array(node.quantize.input[1])))
+    scale, zero_point = site_parameters(site, form, few_codes=few_codes)
+    scale_name = graph.set_constant(f"{node.tensor}_scale", scale)
+    zero_name = graph.set_constant(f"{node.tensor}_zero_point", zero_point)
+    for one in (node.quantize, node.dequantize):
+        one.input[1], one.input[2] = scale_name, zero_name
+        for attribute in [a for a in one.attribute if a.name in ("output_dtype", "axis")]:
+            one.attribute.remove(attribute)
 
 
 def _clip(graph: Graph, node: onnx.NodeProto, highest: np.ndarray) -> None:

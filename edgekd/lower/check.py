@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from edgekd.errors import ProofFailed
-from edgekd.forms import Master, QuantForm
+from edgekd.forms import Master, QuantForm, Site
 from edgekd.lower.apply import cures_of, written_weight
 from edgekd.lower.cures import Cures
 from edgekd.lower.graph import Graph, Layer
@@ -35,7 +35,7 @@ def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm, *,
         for one in (original, graph)
     )
     layers = {layer.node.output[0]: layer for layer in original.layers()}
-    signs: dict[str, str] = {site.tensor: site.sign for site in master.sites}
+    sites = {site.tensor: site for site in master.sites}
     for node, other in zip(nodes, others, strict=False):
         name = node.output[0]
         if name in cures.few_codes:
@@ -50,7 +50,7 @@ def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm, *,
                 if twin.removesuffix("_fp16") != source:
                     raise _failed(f"another input of {name} than the master's")
             elif name in layers and index == 1:
-                _check_weight(original, graph, layers[name], theirs, signs, form, cures)
+                _check_weight(original, graph, layers[name], theirs, sites, form, cures)
             elif form.weights == "int8" and index == 1 and is_stored(original, node):
                 if not reads_stored(graph, node, theirs, original.array(source), form):
                     raise _failed(f"other weights at {name} than the master's")
@@ -82,8 +82,8 @@ def _cures(master: Master, original: Graph, graph: Graph, form: QuantForm, vnni:
             if site is None:
                 raise _failed(f"an integer weight at {name} and no site in front")
             reads[name] = site.input[0]
-    signs: dict[str, str] = {site.tensor: site.sign for site in master.sites}
-    return cures_of(original, reads, {site.tensor for site in graph.sites()}, signs, form)
+    sites = {site.tensor: site for site in master.sites}
+    return cures_of(original, reads, {site.tensor for site in graph.sites()}, sites, form)
 
 
 def _check_sites(master: Master, graph: Graph, form: QuantForm, cures: Cures) -> None:
@@ -93,7 +93,7 @@ def _check_sites(master: Master, graph: Graph, form: QuantForm, cures: Cures) ->
         if site is None:
             raise _failed(f"a site at {node.tensor} that the master does not have")
         few_codes = node.tensor in cures.few_codes
-        scale, zero_point = site_parameters(np.array(site.scale, np.float32), site.sign, form, few_codes=few_codes)
+        scale, zero_point = site_parameters(site, form, few_codes=few_codes)
         for one in (node.quantize, *graph.consumers[node.quantize.output[0]]):
             found, zero = graph.array(one.input[1]), graph.array(one.input[2])
             # The same number for every channel is the same number.
@@ -104,7 +104,7 @@ def _check_sites(master: Master, graph: Graph, form: QuantForm, cures: Cures) ->
 
 
 def _check_weight(
-    original: Graph, graph: Graph, layer: Layer, theirs: str, signs: dict[str, str], form: QuantForm, cures: Cures
+    original: Graph, graph: Graph, layer: Layer, theirs: str, sites: dict[str, Site], form: QuantForm, cures: Cures
 ) -> None:
     dequantize = graph.producer.get(theirs)
     if dequantize is None or dequantize.op_type != "DequantizeLinear":
@@ -117,7 +117,7 @@ def _check_weight(
     data = original.site_of(layer.node.input[0])
     assert data is not None, "the master has a site in front of every layer"
     tighten = cures.tightens(layer.node.output[0])
-    wanted, scales = written_weight(original, layer, signs[data.input[0]], form, tighten=tighten)
+    wanted, scales = written_weight(original, layer, sites[data.input[0]], form, tighten=tighten)
     attributes = {attribute.name: attribute.i for attribute in dequantize.attribute}
     if (
         not np.array_equal(codes, wanted)

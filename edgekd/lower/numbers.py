@@ -4,32 +4,45 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgekd.forms import QuantForm
+from edgekd.forms import QuantForm, Site
 
 UNSIGNED_ZERO = 128
+# Steps of the master's scale from zero to the end of a range.
+STEPS = np.float32(127)
 # The largest code of an int32 bias: the other half of the range is for the sum of products.
 LARGEST_BIAS = 2**30
 
 
-def site_parameters(
-    scale: np.ndarray, sign: str, form: QuantForm, *, few_codes: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scale (float32, rank 0) and zero point of a site of the master's ``scale`` in a form.
+def site_parameters(site: Site, form: QuantForm, *, few_codes: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Scale (float32, rank 0) and zero point of a site of the master in a form.
 
     ``few_codes`` keeps a non-negative site to 127 codes of uint8.
     """
-    one = np.float32(scale)
-    if sign == "nonnegative":
+    one = np.float32(site.scale)
+    chosen: tuple[np.float32, np.uint8 | np.int8]
+    if site.sign == "nonnegative":
         finer = np.float32(one * np.float32(127 / 255))
-        kinds = {
+        kinds: dict[str, tuple[np.float32, np.uint8 | np.int8]] = {
             "u8/255": (finer, np.uint8(0)),
             "s8-128": (finer, np.int8(-128)),
             "s8/127": (one, np.int8(0)),
         }
         chosen = (one, np.uint8(0)) if few_codes else kinds[form.nonnegative]
+    elif form.floors and site.floor is not None and site.floor > -one * STEPS:
+        chosen = _above_floor(site.floor, one, form)
     else:
         chosen = (one, np.uint8(UNSIGNED_ZERO)) if form.signed == "u8@128" else (one, np.int8(0))
     return written_scale(np.array(chosen[0]), form), np.array(chosen[1])
+
+
+def _above_floor(floor: float, one: np.float32, form: QuantForm) -> tuple[np.float32, np.uint8 | np.int8]:
+    """All codes for [floor, r], the part of the master's [-r, r] that the value can be in.
+
+    One step is kept for the zero point's rounding, so that both ends have a code.
+    """
+    step = np.float32((one * STEPS - np.float32(floor)) / np.float32(254))
+    zero = int(np.ceil(-floor / step))
+    return (step, np.uint8(zero)) if form.signed == "u8@128" else (step, np.int8(zero - UNSIGNED_ZERO))
 
 
 def weight_parameters(

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from edgekd.forms import QuantForm
+from edgekd.forms import QuantForm, Site
 from edgekd.lower.graph import Graph
 from edgekd.lower.numbers import site_parameters
 
@@ -102,7 +102,7 @@ def _spelling(graph: Graph, node: onnx.NodeProto, form: QuantForm) -> _Spelling:
     source, out = graph.producer[node.input[0]], node.output[0]
     scale, zero_point = graph.array(source.input[1]), graph.array(source.input[2])
     # The whole range of codes for [0, 1], and one half in the same type.
-    unit, lowest = site_parameters(np.array(1 / 127, np.float32), "nonnegative", form)
+    unit, lowest = site_parameters(Site(node.output[0], "nonnegative", 1 / 127), form)
     half_scale = np.array(unit / 2, np.float32)
     constants = {
         f"{out}_sixth_scale": (scale / np.float32(6)).astype(np.float32),

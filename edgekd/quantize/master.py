@@ -17,7 +17,7 @@ from edgekd.forms import Master, Site
 from edgekd.quantize.names import BATCH, INPUT, OUTPUT, original_names, rename_values
 from edgekd.quantize.normalize import normalize
 from edgekd.quantize.prepared import Prepared
-from edgekd.quantize.signs import nonnegative_values, signed_by_concatenation
+from edgekd.quantize.signs import floors, nonnegative_values, signed_by_concatenation
 from edgekd.quantize.tracing import export, no_onnx_form
 
 # The newest opset that TensorRT 10.3 (JetPack 6) takes.
@@ -32,6 +32,7 @@ def write_master(prepared: Prepared, example: Tensor, out: Path) -> Master:
     rename_values(model, original_names(program.exported_program.graph, converted.graph))
     model = normalize(model)
     nonnegative = nonnegative_values(model)
+    least = floors(model)
     nonnegative -= signed_by_concatenation(model, nonnegative)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     sites = []
@@ -39,7 +40,8 @@ def write_master(prepared: Prepared, example: Tensor, out: Path) -> Master:
         if node.op_type == "QuantizeLinear" and node.input[0] not in constants:
             sign = "nonnegative" if node.input[0] in nonnegative else "signed"
             scale = float(numpy_helper.to_array(constants[node.input[1]]))
-            sites.append(Site(node.input[0], sign, scale))  # type: ignore[arg-type]
+            floor = least.get(node.input[0]) if sign == "signed" else None
+            sites.append(Site(node.input[0], sign, scale, floor=floor))  # type: ignore[arg-type]
     _write(model, out / "master.onnx", role="master")
     master = Master(out / "master.onnx", tuple(sites))
     master.save_table(out / "sites.json")

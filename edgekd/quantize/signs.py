@@ -28,6 +28,9 @@ INHERIT_FIRST = {
     "QuantizeLinear",
     "DequantizeLinear",
 }
+# The least values of hardswish, GELU and SiLU, the latter with room for the rounding of its sigmoid.
+SILU = -0.29
+FLOORS = {"HardSwish": -0.375, "Gelu": -0.17}
 INHERIT_ALL = {"Add", "Mul", "Concat", "Max"}
 
 
@@ -43,6 +46,54 @@ def nonnegative_values(model: onnx.ModelProto) -> set[str]:
             or (node.op_type in INHERIT_ALL and all(name in found for name in node.input))
         ):
             found.update(node.output)
+    return found
+
+
+def floors(model: onnx.ModelProto) -> dict[str, float]:
+    """What the signed values of a master cannot fall below, where that is known, by their names.
+
+    Not for what is concatenated: its parts share one form.
+    """
+    producer = {name: node for node in model.graph.node for name in node.output}
+
+    def in_front(name: str) -> str:
+        """A value's name in front of its site."""
+        while (node := producer.get(name)) is not None and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            name = node.input[0]
+        return name
+
+    found: dict[str, float] = {}
+    for node in model.graph.node:
+        floor = FLOORS.get(node.op_type)
+        if node.op_type in INHERIT_FIRST:
+            floor = found.get(node.input[0])
+        elif node.op_type == "Mul":
+            for data, other in (node.input, node.input[::-1]):
+                gate = producer.get(in_front(other))
+                if gate is None or gate.op_type not in ("Sigmoid", "HardSigmoid"):
+                    continue
+                own = gate.op_type == "Sigmoid" and in_front(gate.input[0]) == in_front(data)
+                # A factor of at most one brings a value nearer to zero.
+                floor = SILU if own else found.get(data)
+        if floor is not None:
+            found.update(dict.fromkeys(node.output, floor))
+    return {name: floor for name, floor in found.items() if name not in _concatenated(model)}
+
+
+def _concatenated(model: onnx.ModelProto) -> set[str]:
+    """Inputs and outputs of all concatenations, and what only moves to or from them."""
+    producer = {name: node for node in model.graph.node for name in node.output}
+    found: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type == "Concat" or (node.op_type in INHERIT_FIRST and node.input[0] in found):
+            found.update(node.output)
+    pending = [name for node in model.graph.node if node.op_type == "Concat" for name in node.input]
+    while pending:
+        name = pending.pop()
+        source = producer.get(name)
+        found.add(name)
+        if source is not None and source.op_type in INHERIT_FIRST:
+            pending += source.input[:1]
     return found
 
 

@@ -47,7 +47,7 @@ def test_refused_file_is_a_bad_model_or_a_failed_proof():
 
 def test_integer_forms_with_and_without_vnni():
     names = [form.name for form in integer_forms(X86, vnni=True)]
-    assert names == ["int8", "int8-float-gates", "int8-float-ends"]
+    assert names == ["int8", "int8-float-gates", "int8-float-attention", "int8-float-ends"]
     without = integer_forms(X86, vnni=False)
     assert {form.cure for form in without} == {"cheaper"}
 

@@ -15,7 +15,7 @@ def test_candidates_on_x86(make_target):
     assert forms[0].signed == "u8@128"
     assert forms[0].bias == "int32"
     assert forms[0].cure == "none"
-    assert [form.integer for form in forms] == [True, True, True, False]
+    assert [form.integer for form in forms] == [True, True, True, True, False]
     assert len({form.name for form in forms}) == len(forms)
 
 
@@ -24,6 +24,7 @@ def test_candidates_without_vnni(make_target):
     assert [form.name for form in forms] == [
         "int8",
         "int8-float-gates",
+        "int8-float-attention",
         "int8-float-ends",
         "float",
     ]

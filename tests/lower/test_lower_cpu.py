@@ -102,7 +102,7 @@ def test_numbers(net: str, backend: str) -> None:
     reference, file, run = outputs(net, backend, "int8")
     loose = 1 if net in (*SMALL, "mobilenet_v3_small") else 3  # flips grow in a deep random network
     assert rms(run, file) < 0.025 * loose
-    assert rms(file, reference) < 0.03 * loose
+    assert rms(file, reference) < 0.035 * loose
     x = samples(net, len(file), seed=7).numpy()
     exact = prepared(net).run_float(x)
     # Relaxing can only come nearer to the float network (but for chance).
