@@ -147,15 +147,27 @@ class FinetuneConfig(Part):
 
 
 class QuantizeConfig(Part):
-    """``auto``: PTQ when it meets the budget, else QAT for ``epochs``."""
+    """``auto`` climbs from PTQ over what is switched on to QAT for ``epochs``, as far as the budget asks."""
 
     method: Literal["auto", "ptq", "qat"] = "auto"
     precision: Precision = "int8"
     epochs: Epochs = 3
     lr: Positive = 3e-4
+    bias_correction: bool = True
+    equalization: bool = True
+    adaround: bool = False
+    learned_scales: bool = False
     calibration: str = "default"
     prefer: Literal["speed", "size"] = "speed"
     distill_from: Literal["student", "teacher"] = "student"
+
+    @model_validator(mode="after")
+    def _fitting(self) -> QuantizeConfig:
+        if self.method == "ptq" and self.learned_scales:
+            raise ValueError("learned_scales are trained, and method: ptq does not train; use qat or auto")
+        if self.method == "qat" and self.adaround:
+            raise ValueError("adaround rounds weights that method: qat trains on; use ptq or auto")
+        return self
 
 
 class MeasureConfig(Part):

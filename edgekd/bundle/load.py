@@ -42,6 +42,7 @@ class Bundle:
             "target": self.manifest["target"]["name"],
             "path": str(self.path),
             "precision": self.manifest["precision"],
+            "quantization": _kept_rung(self.manifest),
             "accuracy": _newest(entries, "accuracy"),
             "latency_ms": {key: value for key, value in latency.items() if key != "samples_ns"} or None,
             **{key: _newest(kin, key) for key in _FIGURES},
@@ -51,6 +52,12 @@ class Bundle:
             "checks": {name: state for one in entries[::-1] for name, state in (one.get("checks") or {}).items()}
             or None,
         }
+
+
+def _kept_rung(manifest: dict[str, Any]) -> str | None:
+    """How the shipped integers came about, such as "PTQ with bias correction"; None for a float model."""
+    rungs = (manifest.get("quantization") or {}).get("rungs") or []
+    return next((one["name"] for one in rungs if one["kept"]), None) if manifest["precision"] == "int8" else None
 
 
 def load_bundle(path: Path | str) -> Bundle:

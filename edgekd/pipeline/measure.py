@@ -78,6 +78,7 @@ class MeasureStage(Stage):
             "checks": {"parity": _parity(chosen["proof"]), "tensorrt_builder": chosen["meta"].get("builder_check")},
             "history": self._histories(inputs),
             "drift": self._drift(inputs, chosen, out, scratch, progress),
+            "rung_seconds": inputs["quantize"].meta["rung_seconds"],
         }
         if target.is_here():
             with measuring_alone(progress):

@@ -17,7 +17,7 @@ from edgekd.target import load_calibration
 if TYPE_CHECKING:
     from torch import nn
 
-    from edgekd.quantize import Prepared
+    from edgekd.quantize import Outcome, Prepared
 
 # The samples on which every hop of the proof is compared; accuracy comes from the whole test set.
 PROOF_SAMPLES = 256
@@ -79,21 +79,33 @@ class QuantizeStage(Stage):
         export_float(student, example, out / "float.onnx")
         float_proof = _prove_float(student, out, samples, labels)
         if not self.integer:
-            return {"quantization": None, "accuracy": None, "float_proof": float_proof, "proof": None}
+            return {
+                "quantization": None,
+                "rung_seconds": [],
+                "accuracy": None,
+                "float_proof": float_proof,
+                "proof": None,
+            }
 
         proof: list[dict[str, Any]] = []
-        prepared, report = self._quantize(
+        outcome, report = self._quantize(
             student,
             inputs,
             scratch,
             progress,
             lambda untouched: proof.extend(_prove_untouched(student, untouched, samples, labels)),
         )
-        write_master(prepared, example, out)
-        self._sensitivity(prepared, out, progress)
-        proof += _prove_master(student, prepared, out, samples, labels)
+        write_master(outcome.prepared, example, out)
+        self._sensitivity(outcome.prepared, out, progress)
+        proof += _prove_master(student, outcome.prepared, out, samples, labels)
         accuracy = self._master_accuracy(out / "master.onnx")
-        return {"quantization": report, "accuracy": accuracy, "float_proof": float_proof, "proof": proof}
+        return {
+            "quantization": report,
+            "rung_seconds": outcome.seconds,
+            "accuracy": accuracy,
+            "float_proof": float_proof,
+            "proof": proof,
+        }
 
     def _quantize(
         self,
@@ -102,7 +114,7 @@ class QuantizeStage(Stage):
         scratch: Path,
         progress: Progress,
         on_prepared: Callable[[Prepared], None],
-    ) -> tuple[Prepared, dict[str, Any]]:
+    ) -> tuple[Outcome, dict[str, Any]]:
         from edgekd.data.calibration import calibration_samples
         from edgekd.distill import predict, quantization_aware
         from edgekd.quantize import quantize
@@ -146,7 +158,7 @@ class QuantizeStage(Stage):
             told = ", ".join(f"{name} ({count})" for name, count in unruled.items())
             progress.log(f"  no rule knows these operators, so they stay float: {told}")
         facts = {"calibration": policy.name, "samples": len(samples), "without_rule": unruled}
-        return outcome.prepared, outcome.report | facts | {"notes": list(outcome.prepared.notes)}
+        return outcome, outcome.report | facts | {"notes": list(outcome.prepared.notes)}
 
     def _sensitivity(self, prepared: Prepared, out: Path, progress: Progress) -> None:
         """What each layer alone costs, on validation samples: candidates in mixed precision start from it."""

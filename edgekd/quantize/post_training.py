@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from edgekd.quantize.adaround import learn_rounding
 from edgekd.quantize.bias import correct_biases
 from edgekd.quantize.equalize import equalize
 from edgekd.quantize.prepared import Prepared, prepare
@@ -22,6 +23,7 @@ def calibrated(
     *,
     bias_correction: bool = False,
     equalization: bool = False,
+    adaround: bool = False,
 ) -> Prepared:
     """``student`` (left as it is) with quantizers calibrated on samples without labels.
 
@@ -32,7 +34,7 @@ def calibrated(
         ProofFailed: as `equalize`.
     """
     made = PostTraining(prepared_student(student, batches, policy), batches)
-    return made.build(Techniques(equalization, bias_correction))
+    return made.build(Techniques(equalization, adaround, bias_correction))
 
 
 def prepared_student(student: nn.Module, batches: Iterable[Tensor], policy: CalibrationPolicy) -> Prepared:
@@ -47,6 +49,7 @@ class Techniques:
     """What is done besides calibration."""
 
     equalization: bool = False
+    adaround: bool = False
     bias_correction: bool = False
 
 
@@ -62,6 +65,8 @@ class PostTraining:
         """A network of its own."""
         reference, ground = self._ground(techniques.equalization)
         prepared = ground.copy()
+        if techniques.adaround:
+            learn_rounding(prepared, reference, self.batches)
         if techniques.bias_correction:
             correct_biases(prepared, reference, self.batches)
         return prepared

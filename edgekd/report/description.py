@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from edgekd.report.evidence import Evidence
-from edgekd.report.reading import items, mapping, number, rows, share, text
+from edgekd.report.reading import flag, items, mapping, number, rows, share, text
 from edgekd.report.tables import ROWS, Table
-from edgekd.report.wording import count, joined, percent, shape, significant, size
+from edgekd.report.wording import SPACE, count, joined, percent, points, shape, significant, size
 
 LABELS = 20
 
@@ -95,8 +95,11 @@ def quantization_table(evidence: Evidence) -> Table:
     allowed = number(report.get("allowed_drop"))
     methods = {"ptq": "calibration alone (PTQ)", "qat": "quantization-aware training (QAT)"}
     method = text(report.get("method"))
+    learned = "learned scales" if flag(report.get("learned_scales")) else ""
+    techniques = joined(*(text(one, 40) for one in items(report.get("techniques"))), learned)
     cells = (
         ("Method", methods.get(method, method)),
+        ("With", techniques),
         ("Why", text(report.get("why"))),
         ("Validation, float", percent(share(report.get("val_float")))),
         ("Validation, PTQ", percent(share(report.get("val_ptq")))),
@@ -113,6 +116,27 @@ def _operators(value: Any) -> str:
     """Operators with how many there are of each."""
     found = ((text(name, 40), number(many)) for name, many in mapping(value).items())
     return joined(*(f"{name} ({count(many)})" for name, many in found if many is not None))
+
+
+def ladder_table(evidence: Evidence) -> Table:
+    """Each rung that was tried, what it costs against the float student, and how long it took."""
+    report = mapping(evidence.manifest.get("quantization"))
+    base = number(report.get("val_float"))
+    seconds = items(evidence.build.get("rung_seconds"))
+    cells = []
+    for index, rung in enumerate(rows(report.get("rungs"))):
+        value = share(rung.get("val"))
+        taken = number(seconds[index]) if index < len(seconds) else None
+        cells.append(
+            (
+                text(rung.get("name"), 120),
+                percent(value),
+                points(100 * (base - value)) if base is not None and value is not None else "",
+                f"{taken:.1f}{SPACE}s" if taken is not None else "",
+                "kept" if flag(rung.get("kept")) else "",
+            )
+        )
+    return Table(("Rung", "Validation", "Costs", "Took", ""), cells, frozenset({1, 2, 3}))
 
 
 def _samples(value: Any) -> str:

@@ -87,6 +87,7 @@ def _render(evidence: Evidence, limit: int, identity: str) -> str:
             strip=charts.strip(layers[: 10 * limit]),
             trainings=_trainings(evidence, limit),
             quantization=description.quantization_table(evidence),
+            ladder=description.ladder_table(evidence),
             entries=tables.entry_table(evidence, min(limit, 40)),
             machine=description.machine_table(evidence.build),
             versions=description.version_table(evidence),

@@ -26,7 +26,11 @@ def render_markdown(manifest: Any, measurements: Any, *, identity: str = "") -> 
         _section("Proof", _table(tables.proof_table(evidence)), empty="The measurements hold no proof."),
         _drift(evidence),
         _section("Layers", _layers(evidence), empty="Not counted on the target."),
-        _section("Quantization", _table(description.quantization_table(evidence))),
+        _section(
+            "Quantization",
+            _table(description.quantization_table(evidence)),
+            _table(description.ladder_table(evidence)),
+        ),
         _section("All measurements", _entries(evidence)),
         _section("Use it on the device", _usage(evidence)),
         _section("Inputs and outputs", _table(description.tensor_table(evidence)), _labels(evidence)),

@@ -54,6 +54,7 @@ def _figures(row: dict[str, Any]) -> dict[str, Text]:
     others = (f"{name} {percent(share(accuracy.get(name)))}" for name in ("teacher", "student", "master"))
     return {
         "precision": Text(text(row.get("precision"), 20)),
+        "quantized by": Text(text(row.get("quantization"), 120)),
         "accuracy": _measured(percent(share(accuracy.get("compiled")))),
         "points lost": _measured(_lost(accuracy)),
         "before it": Text("\n".join(one for one in others if one.endswith("%"))),

@@ -12,7 +12,9 @@ from digits_net import DATA, TASK, trained
 from torch import nn
 
 from edgekd.distill import predict, quantization_aware
-from edgekd.quantize import quantize
+from edgekd.quantize import adaround, quantize
+from edgekd.quantize.learned import LearnedScale
+from edgekd.quantize.weighted import layers
 from edgekd.recipe import DistillConfig, QuantizeConfig
 from edgekd.stage import NoProgress
 from edgekd.target import CalibrationPolicy
@@ -24,13 +26,17 @@ def accuracy(module: nn.Module) -> float:
     return float(TASK.metric(*predict(module, trained()[1], "val"))["top1"])
 
 
-def run(method: str, fit: Callable[..., Any], *, allowed_drop: float = 1.0, epochs: int = 3, evaluate=accuracy):
+def run(
+    method: str, fit: Callable[..., Any], *, allowed_drop: float = 1.0, epochs: int = 3, evaluate=accuracy, **techniques
+):
+    """Without techniques unless they are named."""
     net, source = trained()
     x = source.tensors("train")[0][:96]
+    switched = {"bias_correction": False, "equalization": False} | techniques
     return quantize(
         net,
         x.split(POLICY.batch_size),
-        config=QuantizeConfig(method=method, epochs=epochs, lr=3e-3),
+        config=QuantizeConfig(method=method, epochs=epochs, lr=3e-3, **switched),
         policy=POLICY,
         allowed_drop=allowed_drop,
         fit=fit,
@@ -106,6 +112,94 @@ def test_a_training_that_does_not_help_leaves_the_calibrated_network() -> None:
     assert same(state(outcome.prepared.module), state(run("ptq", never).prepared.module))
 
 
+EVERYTHING = {"bias_correction": True, "equalization": True, "adaround": True}
+
+
+def test_auto_climbs_rung_by_rung_and_keeps_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Float, then each rung: bias correction helps, equalization does not, AdaRound is enough with the first alone."""
+    monkeypatch.setattr(adaround, "STEPS", 5)
+    told = iter([0.95, 0.90, 0.93, 0.92, 0.948])
+    outcome = run("auto", never, allowed_drop=0.3, evaluate=lambda _: next(told), **EVERYTHING)
+    report = outcome.report
+    assert [(one["name"], one["val"], one["kept"]) for one in report["rungs"]] == [
+        ("PTQ", 0.90, False),
+        ("PTQ with bias correction", 0.93, False),
+        ("PTQ with bias correction and equalization", 0.92, False),
+        ("PTQ with bias correction and AdaRound", 0.948, True),
+    ]
+    assert report["techniques"] == ["bias correction", "AdaRound"]
+    assert report["why"] == "PTQ with bias correction and AdaRound costs 0.20 points, 0.30 are allowed"
+    assert (report["method"], report["val_ptq"], report["val_qat"]) == ("ptq", 0.948, None)
+    assert len(outcome.seconds) == 4
+    assert min(outcome.seconds) > 0
+    codes = [layer.weight / layer.quantizer.scale.reshape(-1, 1, 1, 1) for layer in conv_layers(outcome.prepared)]
+    assert max(float((code - code.round()).abs().max()) for code in codes) < 1e-4
+
+
+def test_auto_stops_at_the_rung_that_is_enough() -> None:
+    told = iter([0.95, 0.94, 0.949])
+    report = run("auto", never, allowed_drop=0.3, evaluate=lambda _: next(told), **EVERYTHING).report
+    assert [one["name"] for one in report["rungs"]] == ["PTQ", "PTQ with bias correction"]
+    assert report["why"] == "PTQ with bias correction costs 0.10 points, 0.30 are allowed"
+
+
+def test_auto_trains_from_the_best_rung() -> None:
+    told = iter([0.95, 0.90, 0.91, 0.905, 0.94])
+    seen = {}
+
+    def fit(module: nn.Module, **_: Any) -> None:
+        seen.update(state(module))
+        with torch.no_grad():
+            next(module.parameters()).mul_(1.01)
+
+    outcome = run("auto", fit, evaluate=lambda _: next(told), bias_correction=True, equalization=True)
+    assert [one["name"] for one in outcome.report["rungs"]][-1] == "QAT"
+    assert outcome.report["why"] == "PTQ with bias correction costs 4.00 points"
+    best = run("ptq", never, bias_correction=True).prepared
+    assert same(seen, state(best.module))
+
+
+def test_auto_without_epochs_says_that_nothing_is_left() -> None:
+    told = iter([0.95, 0.90])
+    report = run("auto", never, epochs=0, evaluate=lambda _: next(told)).report
+    assert report["why"] == "PTQ costs 5.00 points, 1.00 are allowed, and the recipe allows nothing further"
+
+
+def test_ptq_does_what_is_switched_on_without_looking() -> None:
+    told = iter([0.95, 0.2])
+    outcome = run("ptq", never, evaluate=lambda _: next(told), bias_correction=True, equalization=True)
+    assert [one["name"] for one in outcome.report["rungs"]] == ["PTQ with bias correction and equalization"]
+    plain = state(run("ptq", never).prepared.module)
+    assert not same(state(outcome.prepared.module), plain)
+
+
+def test_the_proof_sees_the_network_before_anything_is_changed() -> None:
+    net, source = trained()
+    x = source.tensors("train")[0][:96]
+    seen = []
+
+    def on_prepared(prepared) -> None:
+        with torch.no_grad():
+            seen.append(abs(prepared.run_float(x.numpy()) - net(x).numpy()).max())
+
+    outcome = quantize(
+        net,
+        x.split(32),
+        config=QuantizeConfig(method="ptq"),
+        policy=POLICY,
+        allowed_drop=1.0,
+        fit=never,
+        evaluate=accuracy,
+        progress=NoProgress(),
+        on_prepared=on_prepared,
+    )
+    assert seen[0] < 1e-4 < abs(outcome.prepared.run_float(x.numpy()) - net(x).detach().numpy()).max()
+
+
+def conv_layers(prepared) -> list:
+    return [layer for layer in layers(prepared.module) if layer.weight.dim() == 4]
+
+
 def test_no_epochs_are_ptq() -> None:
     assert run("qat", never, epochs=0).report["method"] == "ptq"
 
@@ -160,7 +254,8 @@ def test_training_goes_on_from_the_range_of_any_estimator(estimator: str) -> Non
     assert twice == pytest.approx(2 * same_again, rel=0.02)
 
 
-def test_real_training(tmp_path: Path) -> None:
+@pytest.mark.parametrize("learned", [False, True])
+def test_real_training(tmp_path: Path, learned: bool) -> None:
     """The loop of distill/ on the prepared graph imitates the student ever better, and the master follows."""
     from edgekd.measure.proof import onnx_run
     from edgekd.quantize import write_master
@@ -176,7 +271,7 @@ def test_real_training(tmp_path: Path) -> None:
             module,
             net,
             source,
-            config=QuantizeConfig(method="qat", epochs=3, lr=1e-3),
+            config=QuantizeConfig(method="qat", epochs=3, lr=1e-3, learned_scales=learned),
             distill=DistillConfig(loss="l2", alpha=1.0),
             data=DATA,
             task=TASK,
@@ -187,8 +282,10 @@ def test_real_training(tmp_path: Path) -> None:
             on_epoch_start=on_epoch_start,
         )
 
-    outcome = run("qat", fit, evaluate=closeness)
+    outcome = run("qat", fit, evaluate=closeness, learned_scales=learned)
     assert outcome.report["val_qat"] > outcome.report["val_ptq"]
+    assert outcome.report["learned_scales"] is learned
+    assert all(isinstance(one, LearnedScale) is learned for _, one in outcome.prepared.quantizers())
     assert closeness(outcome.prepared.module) == outcome.report["val_qat"]
     x = source.tensors("test")[0]
     master = write_master(outcome.prepared, x[:2], tmp_path)
