@@ -14,6 +14,7 @@ from edgekd.errors import EdgekdError, ProofFailed
 from edgekd.forms import CompiledModel, Master, QuantForm
 from edgekd.measure.drift import Drift, Form, FormDrift, measure_drift, spread
 from edgekd.measure.inside import Inside, open_inside, untapped, with_taps
+from edgekd.measure.proof import Kind
 from edgekd.measure.worst import WorstInputs
 from edgekd.runtime.machine import usable_cpus
 from edgekd.runtime.sessions import Session, open_session
@@ -36,8 +37,8 @@ def drift_of(
     chosen = spread(stored["samples"])
     samples, student = stored["samples"][chosen], stored["outputs"][chosen]
     network, lowered = _float_network(folder, form), onnx.load(compiled.onnx)
-    exact = form.float_type == "fp32" and not form.integer
-    forms = [Form("lowered", "relaxing" if form.integer else "equal" if exact else "rounding", open_inside(lowered))]
+    exact = form.float_type == "fp32" and form.weights == "float" and not form.integer
+    forms = [Form("lowered", "equal" if exact else _lowering(form), open_inside(lowered))]
     if form.integer:
         forms.insert(0, Form("master", "changing", open_inside(onnx.load(folder / "master.onnx"))))
     if target.is_here():
@@ -84,6 +85,13 @@ def save_worst(worst: WorstInputs, indices: np.ndarray, form: str, out: Path) ->
     return {"form": form, "samples": rows}
 
 
+def _lowering(form: QuantForm) -> Kind:
+    """What lowering to a form that is not the float network itself does to its numbers."""
+    if form.integer:
+        return "relaxing"
+    return "changing" if form.weights == "int8" else "rounding"
+
+
 def _float_network(folder: Path, form: QuantForm) -> Any:
     import onnx
 
@@ -92,7 +100,9 @@ def _float_network(folder: Path, form: QuantForm) -> Any:
 
     if not form.integer:
         return onnx.load(folder / "float.onnx")
-    return lower(Master.load(folder), replace(form, float_groups=frozenset({"all"}), float_type="fp32"))
+    return lower(
+        Master.load(folder), replace(form, float_groups=frozenset({"all"}), float_type="fp32", weights="float")
+    )
 
 
 def _tapped(

@@ -54,6 +54,21 @@ def test_a_healthy_candidate(folder, tmp_path, name):
     json.dumps(drift.to_json(), allow_nan=False)
 
 
+@pytest.mark.parametrize(("changes", "least", "most"), [({}, 130, 150), ({"weights": "int8"}, 25, 60)])
+def test_float_forms_are_held_against_the_float_student(folder, tmp_path, changes, least, most):
+    target = load_target("onnxruntime-cpu")
+    backend = get_backend(target.backend)
+    form = replace(backend.candidates(target)[-1], **changes)
+    model = lower(Master(folder / "float.onnx", ()), form)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    made = backend.compile(tmp_path / "model.onnx", target, tmp_path, form=form)
+    drift = drift_of(backend, target, folder, form, made, tmp_path)
+    assert [one.form.name for one in drift.forms] == ["lowered", "compiled"]
+    assert not any(one.parted for one in drift.forms)
+    assert least <= drift.forms[0].db["logits"] <= most
+    assert set(drift.forms[0].db) == {value.name for value in drift.values}
+
+
 def test_a_wrong_weight_scale_in_the_lowered_file(folder, tmp_path):
     backend, target, form, model = compiled(folder, tmp_path, "onnxruntime-cpu")
     spoil(model.onnx, "2.weight", 1.3, tmp_path / "wrong.onnx")
