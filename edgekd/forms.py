@@ -114,3 +114,17 @@ class LayerInfo:
     op: str
     integer: bool
     precision: str = ""
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """One kernel of a compiled model in the runtime's own profile: the median of several runs at batch 1.
+
+    ``values``: what it computes, by the names of the ONNX file, as far as the runtime tells.
+    """
+
+    name: str
+    op: str
+    microseconds: float
+    integer: bool
+    values: tuple[str, ...] = ()

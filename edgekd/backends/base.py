@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgekd.errors import BadModel, BadTarget, Missing, ProofFailed
-from edgekd.forms import FORM_KEY, CompiledModel, FloatType, LayerInfo, QuantForm
+from edgekd.forms import FORM_KEY, CompiledModel, FloatType, LayerInfo, LayerTime, QuantForm
 from edgekd.runtime.sessions import Precision, RuntimeMissing, Session, SessionError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgekd.target import Target
 
 GROUP = "edgekd.backends"
@@ -71,6 +73,13 @@ class Backend(Protocol):
 
     def other_layers(self, compiled: CompiledModel, target: Target) -> list[LayerInfo]:
         """Everything else that the runtime executes: adds, pools, quantize steps, reorders; empty if unknown."""
+        ...
+
+    def profile(self, compiled: CompiledModel, target: Target, feeds: dict[str, np.ndarray]) -> list[LayerTime]:
+        """Where the time of one run goes, kernel by kernel, from the runtime's own profiler; empty if unknown.
+
+        For comparing layers with each other: the profiler itself costs time, so the sum is no latency.
+        """
         ...
 
 

@@ -16,11 +16,15 @@ from edgekd.backends.base import (
     precision_of,
     runtime_errors,
 )
+from edgekd.backends.onnxruntime_profile import kernel_times
 from edgekd.errors import missing_package
-from edgekd.forms import CompiledModel, LayerInfo, QuantForm
+from edgekd.forms import CompiledModel, LayerInfo, LayerTime, QuantForm
+from edgekd.runtime.session_onnxruntime import session_options
 from edgekd.runtime.sessions import Session, list_runtimes, open_session
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgekd.target import Target
 
 X86 = QuantForm(name="int8", rules="onnxruntime", nonnegative="u8/255", signed="u8@128", floors=True, bias="int32")
@@ -83,6 +87,13 @@ class OnnxRuntimeBackend:
         """See `Backend.other_layers`."""
         return [_layer(node) for node in _optimized(compiled) if node.op_type not in _INTEGER | _FLOAT]
 
+    def profile(self, compiled: CompiledModel, target: Target, feeds: dict[str, np.ndarray]) -> list[LayerTime]:
+        """See `Backend.profile`."""
+        with runtime_errors(str(compiled.path)):
+            self.load(compiled, target)  # a missing runtime and a broken file are told as everywhere
+            options = session_options(target.runtime.threads)
+        return kernel_times(compiled.path, options, feeds, integer_ops=_INTEGER)
+
 
 def _layer(node: Any) -> LayerInfo:
     op = node.op_type
@@ -98,8 +109,6 @@ def _optimized(compiled: CompiledModel) -> list[Any]:
         raise missing_package("onnx, which reads the optimized graph,", "build") from error
     with runtime_errors(str(compiled.path)), tempfile.TemporaryDirectory() as folder:
         import onnxruntime
-
-        from edgekd.runtime.session_onnxruntime import session_options
 
         options = session_options(1)
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")

@@ -15,10 +15,14 @@ from edgekd.backends.base import (
     precision_of,
     runtime_errors,
 )
-from edgekd.forms import CompiledModel, LayerInfo, QuantForm
+from edgekd.backends.openvino_profile import kernel_times
+from edgekd.forms import CompiledModel, LayerInfo, LayerTime, QuantForm
+from edgekd.runtime.session_openvino import compile_options
 from edgekd.runtime.sessions import Precision, Session, list_runtimes, open_session
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgekd.runtime.session_openvino import OpenVinoSession
     from edgekd.target import Target
 
@@ -81,6 +85,12 @@ class OpenVinoBackend:
     def other_layers(self, compiled: CompiledModel, target: Target) -> list[LayerInfo]:
         """See `Backend.other_layers`."""
         return [layer for layer in self._layers(compiled, target) if layer.op not in _COMPUTE | _NOT_RUN]
+
+    def profile(self, compiled: CompiledModel, target: Target, feeds: dict[str, np.ndarray]) -> list[LayerTime]:
+        """See `Backend.profile`."""
+        self.load(compiled, target)  # a missing runtime and a broken file are told as everywhere
+        precision = compiled.meta.get("inference_precision", target.runtime.inference_precision)
+        return kernel_times(compiled.path, compile_options(target.runtime.threads, precision=precision), feeds)
 
     def _layers(self, compiled: CompiledModel, target: Target) -> list[LayerInfo]:
         session = cast("OpenVinoSession", self.load(compiled, target))

@@ -16,7 +16,7 @@ from edgekd.backends.base import (
 )
 from edgekd.backends.tensorrt_layers import engine_layers
 from edgekd.errors import BadTarget, Missing
-from edgekd.forms import CompiledModel, LayerInfo, QuantForm
+from edgekd.forms import CompiledModel, LayerInfo, LayerTime, QuantForm
 from edgekd.runtime.sessions import RuntimeMissing, Session, open_session
 from edgekd.runtime.tensorrt_api import (
     SUFFIX,
@@ -28,6 +28,8 @@ from edgekd.runtime.tensorrt_api import (
 from edgekd.runtime.tensorrt_build import build_engine
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgekd.target import Target
 
 FORM = QuantForm(name="int8", rules="tensorrt", nonnegative="s8/127", signed="s8", float_type="fp16")
@@ -106,6 +108,10 @@ class TensorRtBackend:
     def other_layers(self, compiled: CompiledModel, target: Target) -> list[LayerInfo]:
         """See `Backend.other_layers`; empty without a GPU."""
         return self._layers(compiled, compute=False)
+
+    def profile(self, compiled: CompiledModel, target: Target, feeds: dict[str, np.ndarray]) -> list[LayerTime]:
+        """See `Backend.profile`; empty: an engine's profiler needs its GPU, and is not read yet."""
+        return []
 
     def _layers(self, compiled: CompiledModel, *, compute: bool) -> list[LayerInfo]:
         if compiled.path.suffix == ".onnx" or not has_gpu():

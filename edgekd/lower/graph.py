@@ -225,3 +225,12 @@ class Graph:
             if tensor.name not in self.consumers:
                 graph.initializer.remove(tensor)
         self.refresh()
+
+
+def value_shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """The shape of every value, 0 where a size is not known."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    return {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*inferred.input, *inferred.value_info, *inferred.output)
+    }

@@ -9,10 +9,9 @@ DequantizeLinear that repeats its scale for every channel.
 from __future__ import annotations
 
 import numpy as np
-import onnx
 from onnx import helper
 
-from edgekd.lower.graph import PASSING, WEIGHTED, Graph
+from edgekd.lower.graph import PASSING, WEIGHTED, Graph, value_shapes
 
 
 def shield_float_weights(graph: Graph) -> None:
@@ -21,7 +20,7 @@ def shield_float_weights(graph: Graph) -> None:
     Also where operators between them pass the numbers on (sites are carried through them), and MatMul, which becomes
     a Gemm together with the addition of its bias.
     """
-    shapes = _shapes(graph.model)
+    shapes = value_shapes(graph.model)
     for node in list(graph.model.graph.node):
         if node.op_type not in WEIGHTED or node.input[1] not in graph.constants:
             continue
@@ -44,12 +43,3 @@ def shield_float_weights(graph: Graph) -> None:
         graph.model.graph.node.insert(list(graph.model.graph.node).index(reader), dequantize)
         reader.input[0] = name
         graph.refresh()
-
-
-def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
-    """The shape of every float value, 0 where a size is not known."""
-    inferred = onnx.shape_inference.infer_shapes(model).graph
-    return {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*inferred.input, *inferred.value_info, *inferred.output)
-    }

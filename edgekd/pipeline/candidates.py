@@ -27,10 +27,47 @@ class Made:
     compiled: CompiledModel
 
 
-def make_candidates(
-    backend: Backend, target: Target, folder: Path, out: Path, progress: Progress
-) -> tuple[list[Made], list[dict[str, str]]]:
-    """Every legal form of the network in ``folder``, the float one last; and the forms that were left out, with why.
+class CandidateMaker:
+    """Makes candidates of the network in ``folder`` below ``out``: each form lowered, checked, compiled and proven.
+
+    ``made`` has those that hold, ``left`` the forms that were left out, with why; no graph is made twice.
+    """
+
+    def __init__(self, backend: Backend, target: Target, folder: Path, out: Path, progress: Progress) -> None:
+        self.backend, self.target, self.folder, self.out, self.progress = backend, target, folder, out, progress
+        self.made: list[Made] = []
+        self.left: list[dict[str, str]] = []
+        self._seen: set[bytes] = set()
+
+    def add(self, form: QuantForm, *, needed: bool = False) -> Made | None:
+        """The candidate of a form, appended to ``made``; None where it is left out, or is another one's graph.
+
+        Raises:
+            ProofFailed: a form that is ``needed`` does not hold.
+        """
+        model = lowered(self.folder, form, vnni=self.target.has_vnni())
+        graph = model.graph.SerializeToString() + form.float_type.encode()
+        integers = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+        # A network may have none of the layers that a form leaves in float, or nothing but those.
+        if graph in self._seen or integers != form.integer:
+            return None
+        self._seen.add(graph)
+        try:
+            one = _make(self.backend, self.target, self.folder, self.out, form, model)
+        except (Missing, StoreFailed):
+            raise
+        except EdgekdError as error:
+            if needed:
+                raise
+            self.left.append({"name": form.name, "why": error.what})
+            self.progress.log(f"{self.target.name}: {form.name} is left out: {error.what}")
+            return None
+        self.made.append(one)
+        return one
+
+
+def make_candidates(backend: Backend, target: Target, folder: Path, out: Path, progress: Progress) -> CandidateMaker:
+    """Every form that the backend offers of the network in ``folder``, the float one last in ``made``.
 
     Float forms come from the float student, integer ones from the master. The rules' own choice and the float form
     must hold; another form that fails is left out.
@@ -40,27 +77,11 @@ def make_candidates(
     """
     forms = backend.candidates(target)
     progress.task(f"{target.name}: candidates", len(forms))
-    made: list[Made] = []
-    left: list[dict[str, str]] = []
-    seen: set[bytes] = set()
+    maker = CandidateMaker(backend, target, folder, out, progress)
     for form in forms:
-        model = lowered(folder, form, vnni=target.has_vnni())
-        graph = model.graph.SerializeToString() + form.float_type.encode()
-        integers = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-        # A network may have none of the layers that a form leaves in float, or nothing but those.
-        if graph not in seen and integers == form.integer:
-            seen.add(graph)
-            try:
-                made.append(_make(backend, target, folder, out, form, model))
-            except (Missing, StoreFailed):
-                raise
-            except EdgekdError as error:
-                if form is forms[0] or form is forms[-1]:
-                    raise
-                left.append({"name": form.name, "why": error.what})
-                progress.log(f"{target.name}: {form.name} is left out: {error.what}")
+        maker.add(form, needed=form is forms[0] or form is forms[-1])
         progress.advance(1)
-    return made, left
+    return maker
 
 
 def lowered(folder: Path, form: QuantForm, *, vnni: bool) -> Any:

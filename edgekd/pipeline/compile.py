@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from edgekd.backends import Backend, get_backend
+from edgekd.forms import CompiledModel
 from edgekd.measure import Candidate, Choice, Comparison, ModelSpec, choose, compare, compare_all, machine_key
 from edgekd.measure.proof import onnx_run
 from edgekd.pipeline.alone import measuring_alone
-from edgekd.pipeline.candidates import Made, make_candidates, session_run
+from edgekd.pipeline.candidates import CandidateMaker, Made, make_candidates, session_run
 from edgekd.pipeline.context import Context, versions
+from edgekd.pipeline.mixed import mixed_candidates
 from edgekd.pipeline.quantize import allowed_drop
 from edgekd.stage import Artifact, Progress, Stage, make_key
 from edgekd.target import Target
@@ -66,8 +68,10 @@ class CompileStage(Stage):
         """Write candidates/NAME/… and choice.json."""
         target, folder = self.target, inputs["quantize"].path
         backend = get_backend(target.backend)
-        made, left = make_candidates(backend, target, folder, out, progress)
-        self._score(made, backend)
+        maker = make_candidates(backend, target, folder, out, progress)
+        self._score(maker.made, backend)
+        search = self._mixed(maker, scratch)
+        made = maker.made
         comparison: Comparison | None = None
         if target.is_here():
             with measuring_alone(progress):
@@ -80,7 +84,8 @@ class CompileStage(Stage):
             one.row["chosen"] = index == choice.index
         result = {
             "candidates": [one.row for one in made],
-            "left_out": left,
+            "left_out": maker.left,
+            "search": search,
             "why": choice.reason,
             "comparison": comparison.to_json() if comparison else None,
         }
@@ -89,17 +94,45 @@ class CompileStage(Stage):
 
     def _score(self, made: list[Made], backend: Backend) -> None:
         """``accuracy`` on the validation split, and whether it is near enough to the float student's."""
+        for one in made:
+            if "accuracy" not in one.row:
+                one.row["accuracy"] = self._accuracy(one.compiled, backend)
+        for one in made:
+            one.row["accurate"] = self._near(one.row["accuracy"], made)
+
+    def _accuracy(self, compiled: CompiledModel, backend: Backend) -> float:
+        """The metric on the validation samples that decide."""
         here = self.target.is_here()
-        count = CHOICE_SAMPLES if here else REFERENCE_SAMPLES
-        for one in made:
-            run = session_run(backend.load(one.compiled, self.target)) if here else onnx_run(one.compiled.onnx)
-            parts = [(run(x), y) for x, y in self.context.batches("val", limit=count)]
-            outputs, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-            one.row["accuracy"] = self.context.score(outputs, labels)
-        # One sample of a small validation split may be more than the points allowed.
-        allowed = max(allowed_drop(self.context.recipe.budget.max_accuracy_drop) / 100, 1.5 / len(labels))
-        for one in made:
-            one.row["accurate"] = one.row["accuracy"] >= made[-1].row["accuracy"] - allowed - 1e-9
+        run = session_run(backend.load(compiled, self.target)) if here else onnx_run(compiled.onnx)
+        parts = [(run(x), y) for x, y in self.context.batches("val", limit=self._samples())]
+        outputs, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        return self.context.score(outputs, labels)
+
+    def _samples(self) -> int:
+        return len(self.context.picked("val", CHOICE_SAMPLES if self.target.is_here() else REFERENCE_SAMPLES))
+
+    def _near(self, accuracy: float, made: list[Made]) -> bool:
+        """Whether an accuracy is within the points allowed of the float candidate's, the last."""
+        # One sample of a small validation split may be more than these.
+        allowed = max(allowed_drop(self.context.recipe.budget.max_accuracy_drop) / 100, 1.5 / self._samples())
+        return bool(accuracy >= made[-1].row["accuracy"] - allowed - 1e-9)
+
+    def _mixed(self, maker: CandidateMaker, scratch: Path) -> dict[str, Any] | None:
+        """Add candidates in mixed precision behind the other integer ones; what was searched."""
+        known = list(maker.made)
+        if self.target.precision != "int8" or not known[0].row["integer"]:
+            return None
+        backend = maker.backend
+        told = mixed_candidates(
+            maker,
+            accurate=known[0].row["accurate"],
+            keeps=lambda compiled: self._near(self._accuracy(compiled, backend), known),
+            scratch=scratch / "mixed",
+        )
+        integers = sum(one.row["integer"] for one in known)
+        maker.made[:] = [*known[:integers], *maker.made[len(known) :], *known[integers:]]
+        self._score(maker.made, backend)
+        return told
 
     def _race(
         self, made: list[Made], backend: Backend, folder: Path, scratch: Path, progress: Progress

@@ -74,6 +74,7 @@ class MeasureStage(Stage):
             "candidates": [{key: row[key] for key in CANDIDATE_KEYS if key in row} for row in choice["candidates"]],
             "choice": {"why": choice["why"]},
             "left_out": choice["left_out"],
+            "search": choice["search"],
             "proof": inputs["quantize"].meta["proof" if chosen["integer"] else "float_proof"] + chosen["proof"][1:],
             "checks": {"parity": _parity(chosen["proof"]), "tensorrt_builder": chosen["meta"].get("builder_check")},
             "history": self._histories(inputs),

@@ -38,8 +38,8 @@ def write(folder, student: nn.Module, *, drift: float = 0.0) -> None:
 
 def made(target_name, folder, out, **changes):
     target = load_target(target_name).model_copy(update=changes)
-    found, left = make_candidates(get_backend(target.backend), target, folder, out, NoProgress())
-    return {one.row["name"]: one for one in found}, left
+    maker = make_candidates(get_backend(target.backend), target, folder, out, NoProgress())
+    return {one.row["name"]: one for one in maker.made}, maker.left
 
 
 @pytest.fixture

@@ -1,0 +1,47 @@
+"""Where OpenVINO's time goes: the CPU plugin's counters, kernel by kernel."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd.backends.profiling import WARM, Names, run_often
+from edgekd.forms import LayerTime
+
+_INTEGER = {"u8", "i8"}
+
+
+def kernel_times(path: Path, options: dict[str, str], feeds: dict[str, np.ndarray]) -> list[LayerTime]:
+    """Median microseconds of each kernel of an ONNX file, compiled for the shapes of ``feeds``."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    model.reshape({name: list(array.shape) for name, array in feeds.items()})
+    compiled = core.compile_model(model, "CPU", {**options, "PERF_COUNT": "YES"})
+    request = compiled.create_infer_request()
+    counters: list[list[Any]] = []
+
+    def run() -> None:
+        request.infer(feeds)
+        counters.append([one for one in request.get_profiling_info() if str(one.status).endswith(".EXECUTED")])
+
+    run_often(run)
+    made_of = {node.friendly_name: node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()}
+    names = Names(path)
+    found = []
+    for index, one in enumerate(counters[-1]):
+        times = [row[index].real_time.total_seconds() * 1e6 for row in counters[WARM:]]
+        info = made_of.get(one.node_name, {})
+        parts = _text(info, "originalLayersNames").split(",")
+        integer = _text(info, "runtimePrecision") in _INTEGER
+        values = names.values([*parts, one.node_name])
+        found.append(LayerTime(one.node_name, one.node_type, round(statistics.median(times), 2), integer, values))
+    return found
+
+
+def _text(info: Any, key: str) -> str:
+    return str(info[key].astype(str)) if key in info else ""

@@ -1,0 +1,117 @@
+"""Candidates in mixed precision, found for this network on this machine: the fewest floats that keep the accuracy, and
+the integers that pay.
+
+Both searches are bounded and told in choice.json; what they find is lowered, checked, compiled, proven and timed like
+every other candidate.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd.errors import EdgekdError, Missing, StoreFailed
+from edgekd.forms import CompiledModel, QuantForm
+from edgekd.pipeline.candidates import CandidateMaker, Made, lowered
+from edgekd.pipeline.mixed_accuracy import Search, fewest_floats
+from edgekd.pipeline.mixed_speed import profile_layers
+
+PAYING = ("int8-paying", "int8-paying-few")
+
+
+def mixed_candidates(
+    maker: CandidateMaker,
+    *,
+    accurate: bool,
+    keeps: Callable[[CompiledModel], bool],
+    scratch: Path,
+) -> dict[str, Any]:
+    """Append mixed candidates to the maker's; what was searched, JSON-ready.
+
+    ``accurate``: whether the rules' first choice keeps the accuracy; ``keeps``: whether a compiled model does.
+    """
+    began, count = time.monotonic(), len(maker.made)
+    first, layers = maker.made[0], _sensitivities(maker.folder)
+    told: dict[str, Any] = {"accuracy": None, "speed": None, "layers": layers}
+    floats: frozenset[str] = frozenset()
+    if not accurate and layers:
+        search = _search(maker, first, layers, keeps, scratch)
+        told["accuracy"] = search.to_json()
+        maker.progress.log(
+            f"{maker.target.name}: {search.why} ({search.evaluations} models tried, {search.seconds:.0f} seconds)"
+        )
+        if search.kept is not None:
+            floats = search.kept
+            maker.add(_form(first, "int8-mixed", floats))
+    if maker.target.is_here() and (accurate or floats):
+        told["speed"] = _paying(maker, first, floats, layers, scratch)
+    told |= {"candidates": len(maker.made) - count, "seconds": round(time.monotonic() - began, 1)}
+    return told
+
+
+def _search(
+    maker: CandidateMaker,
+    first: Made,
+    layers: list[dict[str, Any]],
+    keeps: Callable[[CompiledModel], bool],
+    scratch: Path,
+) -> Search:
+    measured = [row for row in layers if row["snr_db"] is not None]
+    order = [row["name"] for row in sorted(measured, key=lambda row: row["snr_db"])]
+    order += [row["name"] for row in layers if row["snr_db"] is None]
+
+    def holds(kept: frozenset[str]) -> bool:
+        form, place = _form(first, "tried", kept), scratch / "tried"
+        place.mkdir(parents=True, exist_ok=True)
+        try:
+            model = lowered(maker.folder, form, vnni=maker.target.has_vnni())
+            (place / "model.onnx").write_bytes(model.SerializeToString())
+            return keeps(maker.backend.compile(place / "model.onnx", maker.target, place, form=form))
+        except (Missing, StoreFailed):
+            raise
+        except EdgekdError as error:
+            maker.progress.log(f"{maker.target.name}: {len(kept)} layers in float: {error.what}")
+            return False
+
+    return fewest_floats(order, holds)
+
+
+def _paying(
+    maker: CandidateMaker, first: Made, floats: frozenset[str], layers: list[dict[str, Any]], scratch: Path
+) -> dict[str, Any]:
+    """Profile, make what promises to be faster, and add the times to the rows of ``layers``."""
+    began = time.monotonic()
+    sample = np.load(maker.folder / "proof_samples.npz")["samples"][:1]
+    found = profile_layers(maker.backend, maker.target, maker.folder, first, scratch / "profile", sample)
+    times = {row["name"]: row for row in found.layers}
+    for row in layers:
+        row |= {key: times.get(row["name"], {}).get(key) for key in ("integer_us", "float_us")}
+    told = []
+    for name, (kept, gain) in zip(PAYING, found.floats, strict=False):
+        one = maker.add(_form(first, name, kept | floats))
+        told.append({"name": name, "float_layers": len(kept), "promised_gain": gain, "made": one is not None})
+    seconds = time.monotonic() - began
+    maker.progress.log(f"{maker.target.name}: profiled, {found.why} ({seconds:.0f} seconds)")
+    return {"tried": told, "seconds": round(seconds, 1), "why": found.why}
+
+
+def _form(first: Made, name: str, floats: frozenset[str]) -> QuantForm:
+    """The rules' own choice with some layers in float."""
+    return replace(QuantForm.from_json(first.row["form"]), name=name, float_layers=floats)
+
+
+def _sensitivities(folder: Path) -> list[dict[str, Any]]:
+    """The rows of sensitivity.json for layers that the master has."""
+    import onnx
+
+    from edgekd.lower.graph import Graph
+
+    rows = json.loads((folder / "sensitivity.json").read_text())["layers"]
+    known = {layer.node.output[0] for layer in Graph(onnx.load(folder / "master.onnx")).layers()}
+    return [row for row in rows if row["name"] in known]

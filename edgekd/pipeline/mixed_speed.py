@@ -1,0 +1,99 @@
+"""Layers whose integers gain no time on this machine, from the runtime's profiles of the two pure forms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd.backends import Backend
+from edgekd.forms import LayerTime, Master, QuantForm
+from edgekd.pipeline.candidates import Made
+from edgekd.target import Target
+
+# A division that promises less than this of the integer network's time is within a race's noise, and is not made.
+LEAST_GAIN = 0.02
+# What a change between integer and float costs, in units of quantizing as many values: a Q or a DQ; and with the
+# changes of memory layout around it.
+CROSSING = (1.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """``layers``: microseconds of every segment in either form; ``floats``: sets to leave in float, with their gain."""
+
+    layers: list[dict[str, Any]]
+    floats: list[tuple[frozenset[str], float]]
+    why: str
+
+
+def profile_layers(
+    backend: Backend, target: Target, folder: Path, integer: Made, scratch: Path, sample: np.ndarray
+) -> Profiled:
+    """Profile the integer candidate and the same network in float, and divide it where that is cheapest.
+
+    ``sample``: (1, ...). Empty where the runtime tells no times.
+    """
+    import onnx
+
+    from edgekd.lower import lower
+    from edgekd.lower.graph import Graph
+    from edgekd.lower.paying import cheapest_floats
+    from edgekd.lower.segments import crossings, segments
+
+    form = QuantForm.from_json(integer.row["form"])
+    # Not the float candidate: that is the student's own file, whose values have other names.
+    pure = replace(form, name="profile-float", float_groups=frozenset({"all"}))
+    (scratch / "float").mkdir(parents=True, exist_ok=True)
+    path = scratch / "float" / "model.onnx"
+    onnx.save(lower(Master(folder / "master.onnx", ()), pure), path)
+    compiled = backend.compile(path, target, path.parent, form=pure)
+    feeds = {"input": sample}
+    times = [backend.profile(one, target, feeds) for one in (integer.compiled, compiled)]
+    if not all(times):
+        return Profiled([], [], "the runtime tells no times here")
+    graphs = [Graph(onnx.load(one.onnx)) for one in (integer.compiled, compiled)]
+    ints, floats = (_by_segment(found, segments(graph)) for found, graph in zip(times, graphs, strict=True))
+    rows = [{"name": name, "integer_us": round(ints[name], 1), "float_us": round(floats[name], 1)} for name in ints]
+    unit = _quantizing(times[0], graphs[0], sample.size)
+    sizes = _sizes(graphs[1])
+    edges: dict[tuple[str, str], float] = {}
+    for value, one, other in crossings(graphs[1]):
+        edges[one, other] = edges.get((one, other), 0.0) + unit * sizes.get(value, 0)
+    whole = sum(ints.values())
+    found: list[tuple[frozenset[str], float]] = []
+    for factor in CROSSING:
+        kept, cost = cheapest_floats(ints, floats, {key: factor * value for key, value in edges.items()})
+        gain = 1 - cost / whole if whole else 0.0
+        if 0 < len(kept) < len(ints) and gain >= LEAST_GAIN and kept not in [one for one, _ in found]:
+            found.append((kept, round(gain, 4)))
+    why = "layers that gain nothing from integers" if found else "no division promises to be faster"
+    return Profiled(rows, found, why)
+
+
+def _by_segment(times: Sequence[LayerTime], owner: dict[str, str]) -> dict[str, float]:
+    """Microseconds of every segment; a kernel without a name of the file counts to the one before it."""
+    total = dict.fromkeys(dict.fromkeys(owner.values()), 0.0)
+    current = next(iter(total))
+    for one in times:
+        current = next((owner[value] for value in one.values if value in owner), current)
+        total[current] += one.microseconds
+    return total
+
+
+def _quantizing(times: Sequence[LayerTime], graph: Any, elements: int) -> float:
+    """Microseconds that quantizing one value takes, as the network's input is; 0 where that is no kernel of its own."""
+    names = {node.output[0] for node in graph.model.graph.node if set(node.input) & graph.inputs}
+    inputs = [one.microseconds for one in times if set(one.values) <= names and one.values]
+    return sum(inputs) / elements if inputs else 0.0
+
+
+def _sizes(graph: Any) -> dict[str, int]:
+    """Elements of every value of one sample."""
+    from edgekd.lower.graph import value_shapes
+
+    return {name: math.prod(size or 1 for size in shape) for name, shape in value_shapes(graph.model).items()}
