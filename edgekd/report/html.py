@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from edgekd.report import charts, description, tables
+from edgekd.report import charts, description, mixed, tables
 from edgekd.report.drift import drift_part
 from edgekd.report.evidence import Evidence
 from edgekd.report.figures import key_figures
@@ -83,6 +83,8 @@ def _render(evidence: Evidence, limit: int, identity: str) -> str:
             drift=drift_part(evidence),
             layers=tables.layer_table(evidence, limit),
             layer_states=layers,
+            searched=mixed.search_words(evidence),
+            search=mixed.search_table(evidence, limit),
             layers_source=evidence.find("layers")[1],
             strip=charts.strip(layers[: 10 * limit]),
             trainings=_trainings(evidence, limit),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from edgekd.report import description, tables
+from edgekd.report import description, mixed, tables
 from edgekd.report.drift import drift_part
 from edgekd.report.evidence import Evidence
 from edgekd.report.figures import key_figures
@@ -26,6 +26,7 @@ def render_markdown(manifest: Any, measurements: Any, *, identity: str = "") -> 
         _section("Proof", _table(tables.proof_table(evidence)), empty="The measurements hold no proof."),
         _drift(evidence),
         _section("Layers", _layers(evidence), empty="Not counted on the target."),
+        _section("Mixed precision", escape(mixed.search_words(evidence)), _table(mixed.search_table(evidence))),
         _section(
             "Quantization",
             _table(description.quantization_table(evidence)),

@@ -8,9 +8,9 @@ from typing import Any
 
 from edgekd.report.evidence import Evidence, candidate_of
 from edgekd.report.figures import NOT_ENOUGH
-from edgekd.report.reading import flag, mapping, number, pair, rows, share, text
+from edgekd.report.reading import flag, items, mapping, number, pair, rows, share, text
 from edgekd.report.verdicts import proof_rows
-from edgekd.report.wording import SPACE, interval, joined, megabytes, milliseconds, percent, significant, size
+from edgekd.report.wording import SPACE, interval, joined, megabytes, milliseconds, percent, plural, significant, size
 
 # A report names so many layers, files or entries at most; the rest is in the JSON files.
 ROWS = 200
@@ -94,7 +94,9 @@ def _layers_in(integer: bool | None, packed: dict[str, Any]) -> str:
         return NOT_KNOWN
     precision = text(packed.get("inference_precision"), 20)
     if integer:
-        return joined("integer", f"the rest in {precision}" if precision else "")
+        kept = len(items(mapping(packed.get("form")).get("float_layers")))
+        floats = f"{plural(kept, 'layer')} kept in float" if kept else ""
+        return joined("integer", floats, f"the rest in {precision}" if precision else "")
     stored = text(mapping(packed.get("form")).get("weights")) == "int8"
     return joined(f"float in {precision}" if precision else "float", "weights stored in int8" if stored else "")
 
