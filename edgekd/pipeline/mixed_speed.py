@@ -59,11 +59,11 @@ def profile_layers(
     graphs = [Graph(onnx.load(one.onnx)) for one in (integer.compiled, compiled)]
     ints, floats = (_by_segment(found, segments(graph)) for found, graph in zip(times, graphs, strict=True))
     rows = [{"name": name, "integer_us": round(ints[name], 1), "float_us": round(floats[name], 1)} for name in ints]
-    unit = _quantizing(times[0], graphs[0], sample.size)
+    overhead, unit = _quantizing(times[0], graphs[0], sample.size)
     sizes = _sizes(graphs[1])
     edges: dict[tuple[str, str], float] = {}
     for value, one, other in crossings(graphs[1]):
-        edges[one, other] = edges.get((one, other), 0.0) + unit * sizes.get(value, 0)
+        edges[one, other] = edges.get((one, other), 0.0) + overhead + unit * sizes.get(value, 0)
     whole = sum(ints.values())
     found: list[tuple[frozenset[str], float]] = []
     for factor in CROSSING:
@@ -85,11 +85,15 @@ def _by_segment(times: Sequence[LayerTime], owner: dict[str, str]) -> dict[str, 
     return total
 
 
-def _quantizing(times: Sequence[LayerTime], graph: Any, elements: int) -> float:
-    """Microseconds that quantizing one value takes, as the network's input is; 0 where that is no kernel of its own."""
+def _quantizing(times: Sequence[LayerTime], graph: Any, elements: int) -> tuple[float, float]:
+    """Microseconds of quantizing: for any kernel, as the shortest takes, and for one value, as the network's input is.
+
+    The latter is 0 where that is no kernel of its own.
+    """
+    overhead = min((one.microseconds for one in times if one.microseconds > 0), default=0.0)
     names = {node.output[0] for node in graph.model.graph.node if set(node.input) & graph.inputs}
     inputs = [one.microseconds for one in times if set(one.values) <= names and one.values]
-    return sum(inputs) / elements if inputs else 0.0
+    return overhead, max(sum(inputs) - overhead, 0.0) / elements
 
 
 def _sizes(graph: Any) -> dict[str, int]:
