@@ -94,7 +94,7 @@ def _paying(
         row |= {key: times.get(row["name"], {}).get(key) for key in ("integer_us", "float_us")}
     told = []
     for name, (kept, gain) in zip(PAYING, found.floats, strict=False):
-        one = maker.add(_form(first, name, kept | floats))
+        one = maker.add(_form(first, name, found.values(kept) | floats))
         told.append({"name": name, "float_layers": len(kept), "promised_gain": gain, "made": one is not None})
     seconds = time.monotonic() - began
     maker.progress.log(f"{maker.target.name}: profiled, {found.why} ({seconds:.0f} seconds)")

@@ -24,11 +24,19 @@ CROSSING = (1.0, 4.0)
 
 @dataclass(frozen=True)
 class Profiled:
-    """``layers``: microseconds of every segment in either form; ``floats``: sets to leave in float, with their gain."""
+    """``layers``: microseconds of every segment in either form; ``floats``: segments to leave in float, with their gain.
+
+    ``owner``: the segment of every value of the network in float.
+    """
 
     layers: list[dict[str, Any]]
     floats: list[tuple[frozenset[str], float]]
+    owner: dict[str, str]
     why: str
+
+    def values(self, kept: frozenset[str]) -> frozenset[str]:
+        """All that segments compute: what follows a layer stays float with it, or it would quantize in between."""
+        return frozenset(value for value, segment in self.owner.items() if segment in kept)
 
 
 def profile_layers(
@@ -55,9 +63,10 @@ def profile_layers(
     feeds = {"input": sample}
     times = [backend.profile(one, target, feeds) for one in (integer.compiled, compiled)]
     if not all(times):
-        return Profiled([], [], "the runtime tells no times here")
+        return Profiled([], [], {}, "the runtime tells no times here")
     graphs = [Graph(onnx.load(one.onnx)) for one in (integer.compiled, compiled)]
-    ints, floats = (_by_segment(found, segments(graph)) for found, graph in zip(times, graphs, strict=True))
+    owners = [segments(graph) for graph in graphs]
+    ints, floats = (_by_segment(found, owner) for found, owner in zip(times, owners, strict=True))
     rows = [{"name": name, "integer_us": round(ints[name], 1), "float_us": round(floats[name], 1)} for name in ints]
     overhead, unit = _quantizing(times[0], graphs[0], sample.size)
     sizes = _sizes(graphs[1])
@@ -72,7 +81,7 @@ def profile_layers(
         if 0 < len(kept) < len(ints) and gain >= LEAST_GAIN and kept not in [one for one, _ in found]:
             found.append((kept, round(gain, 4)))
     why = "layers that gain nothing from integers" if found else "no division promises to be faster"
-    return Profiled(rows, found, why)
+    return Profiled(rows, found, owners[1], why)
 
 
 def _by_segment(times: Sequence[LayerTime], owner: dict[str, str]) -> dict[str, float]:

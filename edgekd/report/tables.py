@@ -69,12 +69,13 @@ def candidate_rows(evidence: Evidence) -> list[CandidateRow]:
     """The forms that were tried, in the rules' order."""
     found = []
     packed = {text(row.get("name")): row for row in rows(evidence.manifest.get("candidates"))}
+    layers = {text(row.get("name"), 90) for row in rows(mapping(evidence.build.get("search")).get("layers"))}
     for row in evidence.candidates[0]:
         ratio, integer = number(row.get("ratio")), flag(row.get("integer"))
         found.append(
             CandidateRow(
                 name=text(row.get("name")) or "unnamed",
-                kind=_layers_in(integer, packed.get(text(row.get("name")), {})),
+                kind=_layers_in(integer, packed.get(text(row.get("name")), {}), layers),
                 accuracy=percent(share(row.get("accuracy"))) or "not measured",
                 accurate=flag(row.get("accurate")),
                 ratio=ratio if ratio is not None and ratio > 0 else None,
@@ -88,13 +89,16 @@ def candidate_rows(evidence: Evidence) -> list[CandidateRow]:
     return found
 
 
-def _layers_in(integer: bool | None, packed: dict[str, Any]) -> str:
-    """What a candidate's layers compute in; the precision of its floats is set, never the runtime's own choice."""
+def _layers_in(integer: bool | None, packed: dict[str, Any], layers: set[str]) -> str:
+    """What a candidate's layers compute in; the precision of its floats is set, never the runtime's own choice.
+
+    ``layers``: the weighted ones, of what a form keeps in float by name.
+    """
     if integer is None:
         return NOT_KNOWN
     precision = text(packed.get("inference_precision"), 20)
     if integer:
-        kept = len(items(mapping(packed.get("form")).get("float_layers")))
+        kept = sum(text(name, 90) in layers for name in items(mapping(packed.get("form")).get("float_layers")))
         floats = f"{plural(kept, 'layer')} kept in float" if kept else ""
         return joined("integer", floats, f"the rest in {precision}" if precision else "")
     stored = text(mapping(packed.get("form")).get("weights")) == "int8"

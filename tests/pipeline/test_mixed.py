@@ -142,6 +142,23 @@ def test_no_time_is_lost_between_the_segments(name, folder, tmp_path, one_thread
     for kept, gain in found.floats:
         assert 0 < len(kept) < 5
         assert 0.02 <= gain < 1
+        assert kept < found.values(kept)
+    assert found.values(frozenset({"conv2d_1"})) == {"conv2d_1", "relu_1"}
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-cpu", "openvino-cpu"])
+def test_layers_that_promise_to_be_faster_in_float_are_made_so(name, folder, tmp_path, one_thread, monkeypatch) -> None:
+    """The promise is made up here, since a real one depends on the machine; all else is real."""
+    target = load_target(name)
+    maker = make_candidates(get_backend(target.backend), target, folder[0], tmp_path / "out", NoProgress())
+    monkeypatch.setattr("edgekd.lower.paying.cheapest_floats", lambda *a: (frozenset({"conv2d_2", "conv2d_3"}), 0.0))
+    told = mixed_candidates(maker, accurate=True, keeps=lambda one: True, scratch=tmp_path / "scratch")
+    assert told["speed"]["tried"] == [{"name": "int8-paying", "float_layers": 2, "promised_gain": 1.0, "made": True}]
+    paying = maker.made[-1]
+    assert all(hop["ok"] for hop in paying.row["proof"])
+    layers = get_backend(target.backend).coverage(paying.compiled, target)
+    assert [layer.integer for layer in layers].count(False) == 2
+    assert len(layers) == 5
 
 
 def test_where_the_target_is_elsewhere_nothing_is_profiled(folder, tmp_path, one_thread) -> None:

@@ -44,7 +44,7 @@ def test_words_and_rows() -> None:
     assert table.rows[0][-1] == "yes"
     assert table.rows[1][1:] == ("not measured", "–", "–", "–", "")
     assert search_table(evidence, limit=1).left_out == 1
-    assert next(row.kind for row in candidate_rows(evidence) if row.chosen) .startswith("integer, 1 layer kept in float")
+    assert next(row.kind for row in candidate_rows(evidence) if row.chosen).startswith("integer, 1 layer kept in float")
 
 
 def test_both_reports_show_it_and_escape_names() -> None:
