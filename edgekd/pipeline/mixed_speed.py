@@ -24,7 +24,7 @@ CROSSING = (1.0, 4.0)
 
 @dataclass(frozen=True)
 class Profiled:
-    """``layers``: microseconds of every segment in either form; ``floats``: segments to leave in float, with their gain.
+    """``layers``: microseconds of every segment in either form; ``floats``: segments for float, with what each gains.
 
     ``owner``: the segment of every value of the network in float.
     """
