@@ -23,23 +23,25 @@ def kernel_times(path: Path, options: dict[str, str], feeds: dict[str, np.ndarra
     model.reshape({name: list(array.shape) for name, array in feeds.items()})
     compiled = core.compile_model(model, "CPU", {**options, "PERF_COUNT": "YES"})
     request = compiled.create_infer_request()
-    counters: list[list[Any]] = []
+    counters: list[dict[str, Any]] = []
 
     def run() -> None:
         request.infer(feeds)
-        counters.append([one for one in request.get_profiling_info() if str(one.status).endswith(".EXECUTED")])
+        counters.append({one.node_name: one for one in request.get_profiling_info()})
 
     run_often(run)
     made_of = {node.friendly_name: node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()}
     names = Names(path)
     found = []
-    for index, one in enumerate(counters[-1]):
-        times = [row[index].real_time.total_seconds() * 1e6 for row in counters[WARM:]]
-        info = made_of.get(one.node_name, {})
-        parts = _text(info, "originalLayersNames").split(",")
+    for name, one in counters[-1].items():
+        # What is shorter than the clock tells counts as not run, in some of the runs.
+        times = [row[name].real_time.total_seconds() * 1e6 for row in counters[WARM:] if name in row]
+        if not any(times):
+            continue
+        info = made_of.get(name, {})
         integer = _text(info, "runtimePrecision") in _INTEGER
-        values = names.values([*parts, one.node_name])
-        found.append(LayerTime(one.node_name, one.node_type, round(statistics.median(times), 2), integer, values))
+        values = names.values([*_text(info, "originalLayersNames").split(","), name])
+        found.append(LayerTime(name, one.node_type, round(statistics.median(times), 2), integer, values))
     return found
 
 
