@@ -112,7 +112,7 @@ class CalibrationPolicy(Part):
     about: str = ""
     samples: Annotated[int, Field(ge=1)] = 512
     batch_size: Annotated[int, Field(ge=1)] = 32
-    estimator: Literal["min-max", "moving-average", "percentile", "mse", "entropy"] = "mse"
+    estimator: Literal["min-max", "moving-average", "percentile", "mse", "entropy"] = "moving-average"
     averaging: Annotated[float, Field(gt=0, le=1)] = 0.05
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     class_balanced: bool = True
