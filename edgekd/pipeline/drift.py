@@ -28,8 +28,9 @@ def drift_of(
 ) -> Drift:
     """How far each form is from the float one, on some proof samples of the quantize stage's ``folder``.
 
-    The float network of an integer form is its master without quantizers: the same values by the same names. A compiled
-    model shows its outputs alone; where they part, it is compiled anew in ``scratch``, with taps, to find the layer.
+    The float network of an integer form is its master without quantizers (the same values by the same names), with the
+    weights and biases from before rounding changed them, unless training did. A compiled model shows its outputs
+    alone; where they part, it is compiled anew in ``scratch``, with taps, to find the layer.
     """
     import onnx
 
@@ -100,9 +101,14 @@ def _float_network(folder: Path, form: QuantForm) -> Any:
 
     if not form.integer:
         return onnx.load(folder / "float.onnx")
-    return lower(
-        Master.load(folder), replace(form, float_groups=frozenset({"all"}), float_type="fp32", weights="float")
-    )
+    floats = replace(form, float_groups=frozenset({"all"}), float_type="fp32", weights="float")
+    network, changed = lower(Master.load(folder), floats), folder / "float_weights.npz"
+    if changed.exists():
+        with np.load(changed) as weights:
+            for tensor in network.graph.initializer:
+                if tensor.name in weights.files:
+                    tensor.CopyFrom(onnx.numpy_helper.from_array(weights[tensor.name], tensor.name))
+    return network
 
 
 def _tapped(

@@ -66,7 +66,7 @@ class QuantizeStage(Stage):
         """Write float.onnx, proof_samples.npz (the student's outputs too); of integers master.onnx and its tables."""
         import torch
 
-        from edgekd.quantize import export_float, write_master
+        from edgekd.quantize import export_float, write_float_weights, write_master
 
         context = self.context
         student = context.model(context.recipe.student, inputs["student"].path / WEIGHTS)
@@ -95,7 +95,9 @@ class QuantizeStage(Stage):
             progress,
             lambda untouched: proof.extend(_prove_untouched(student, untouched, samples, labels)),
         )
-        write_master(outcome.prepared, example, out)
+        master = write_master(outcome.prepared, example, out)
+        if outcome.floating is not None:
+            write_float_weights(master.path, outcome.prepared, outcome.floating, out / "float_weights.npz")
         self._sensitivity(outcome.prepared, out, progress)
         proof += _prove_master(student, outcome.prepared, out, samples, labels)
         accuracy = self._master_accuracy(out / "master.onnx")

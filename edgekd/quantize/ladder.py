@@ -42,12 +42,15 @@ class Fit(Protocol):
 class Outcome:
     """The quantized network, and how far up the ladder it went and why (JSON-ready).
 
-    ``seconds``: how long each of the report's rungs took, which no two builds share.
+    ``seconds``: how long each of the report's rungs took, which no two builds share. ``floating``: the float network
+    of the same graph, before biases were corrected or weights put on their grid; None after training, whose own weights
+    are the float ones.
     """
 
     prepared: Prepared
     report: dict[str, Any]
     seconds: list[float]
+    floating: Prepared | None
 
 
 def quantize(
@@ -86,7 +89,9 @@ def quantize(
     before = climb.best
     if config.method == "qat" or (config.method == "auto" and climb.drop > allowed_drop):
         climb.trained(fit, config)
-    return Outcome(climb.prepared, climb.report(config, before), [round(one.seconds, 3) for one in climb.rungs])
+    floating = None if climb.best.training else post_training.floating(climb.best.techniques)
+    seconds = [round(one.seconds, 3) for one in climb.rungs]
+    return Outcome(climb.prepared, climb.report(config, before), seconds, floating)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,25 @@ def write_master(prepared: Prepared, example: Tensor, out: Path) -> Master:
     return master
 
 
+def write_float_weights(master: Path, prepared: Prepared, floating: Prepared, path: Path) -> None:
+    """Write as ``.npz`` the constants in which ``master`` differs from the float network, by name, as float has them.
+
+    ``master`` was written of ``prepared``, ``floating`` is the same graph before rounding changed weights and biases;
+    a bias that only correction added is 0 there.
+    """
+    before = {name: value.detach().numpy() for name, value in floating.module.named_parameters()}
+    after = {name for name, _ in prepared.module.named_parameters()}
+    found = {}
+    for tensor in onnx.load(master).graph.initializer:
+        if tensor.name in after:
+            value = numpy_helper.to_array(tensor)
+            wanted = before.get(tensor.name, np.zeros_like(value))
+            # Holding weights within their codes moves some by a float32 rounding.
+            if wanted.shape == value.shape and not np.allclose(wanted, value, rtol=1e-6, atol=0):
+                found[tensor.name] = wanted
+    np.savez(path, **found)
+
+
 def export_float(student: nn.Module, example: Tensor, path: Path) -> None:
     """Write the float network with the same input and output names."""
     student.eval()

@@ -71,6 +71,10 @@ class PostTraining:
             correct_biases(prepared, reference, self.batches)
         return prepared
 
+    def floating(self, techniques: Techniques) -> Prepared:
+        """The float network that `build` starts from, of the same graph and names; leave it as it is."""
+        return self._ground(techniques.equalization)[0]
+
     def _ground(self, equalization: bool) -> tuple[Prepared, Prepared]:
         """The float network, and the same calibrated."""
         if equalization not in self._grounds:

@@ -71,7 +71,7 @@ def _notes(evidence: Evidence, found: dict[str, Any], forms: list[dict[str, Any]
     if student is not None and student < SAME_DB:
         notes.append(
             f"The float network here is the quantized one without its quantizers; its outputs are {decibels(student)} "
-            "from those of the float student, whose weights were changed for quantization"
+            "from those of the float student, because its weights were trained on"
         )
     candidate = text(found.get("candidate"), 60)
     if candidate and evidence.chosen_on_device:

@@ -12,20 +12,29 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from edgekd.quantize import export_float, prepare, write_master
+from edgekd.quantize import export_float, write_float_weights, write_master
+from edgekd.quantize.post_training import PostTraining, Techniques, prepared_student
 from edgekd.target import load_calibration
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, techniques: Techniques = Techniques()) -> None:  # noqa: B008 (frozen)
     """A master of three convolutions and a head, its samples and the float student's outputs."""
     torch.manual_seed(0)
-    body = [nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU()]
+    body = [
+        nn.Conv2d(1, 16, 3, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3),
+        nn.ReLU(),
+    ]
     student = nn.Sequential(*body, nn.Flatten(), nn.Linear(64, 5)).eval()
     samples = torch.randn(64, 1, 8, 8)
     export_float(student, samples[:2], folder / "float.onnx")
-    prepared = prepare(student, samples[:2], policy=load_calibration("default"))
-    prepared.calibrate([samples])
-    write_master(prepared, samples[:2], folder)
+    post_training = PostTraining(prepared_student(student, [samples], load_calibration("default")), [samples])
+    prepared = post_training.build(techniques)
+    master = write_master(prepared, samples[:2], folder)
+    write_float_weights(master.path, prepared, post_training.floating(techniques), folder / "float_weights.npz")
     with torch.no_grad():
         outputs = student(samples).numpy()
     np.savez(folder / "proof_samples.npz", samples=samples.numpy(), labels=outputs.argmax(1), outputs=outputs)

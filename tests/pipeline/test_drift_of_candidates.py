@@ -19,6 +19,7 @@ from edgekd.lower import lower
 from edgekd.measure.worst import worst_inputs
 from edgekd.pipeline import candidates
 from edgekd.pipeline.drift import drift_of, save_worst
+from edgekd.quantize.post_training import Techniques
 from edgekd.stage import NoProgress
 from edgekd.target import load_target
 
@@ -52,6 +53,26 @@ def test_a_healthy_candidate(folder, tmp_path, name):
     assert drift.student_db > 100, "the master without quantizers is the float student"
     assert [value.layer for value in drift.values if value.op == "Conv"] == ["0", "2", "4"]
     json.dumps(drift.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("technique", ["equalization", "adaround", "bias_correction"])
+def test_what_rounding_changed_is_noise_and_no_float(tmp_path, technique):
+    """Weights on their grid, moved biases and one that is new: against the master's own there would be less noise."""
+    write(tmp_path, Techniques(**{technique: True}))
+    backend, target, form, model = compiled(tmp_path, tmp_path, "onnxruntime-cpu")
+    drift = drift_of(backend, target, tmp_path, form, model, tmp_path)
+    assert drift.student_db is not None
+    assert drift.student_db > 100
+    with np.load(tmp_path / "float_weights.npz") as changed:
+        names = set(changed.files)
+    if technique == "equalization":
+        assert not names, "the same function, told by the master itself"
+    else:
+        assert {name.rpartition(".")[2] for name in names if "." in name} == {
+            "weight" if technique == "adaround" else "bias"
+        }
+    assert ("conv2d_bias" in names) == (technique == "bias_correction")
+    assert not any(one.parted for one in drift.forms)
 
 
 @pytest.mark.parametrize(("changes", "least", "most"), [({}, 130, 150), ({"weights": "int8"}, 25, 60)])

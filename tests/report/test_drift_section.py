@@ -73,7 +73,7 @@ def test_a_tapped_model_says_so():
 
 
 def test_trained_weights_are_told():
-    assert "whose weights were changed" not in section(render_html(*with_drift(drift())))
+    assert "its weights were trained on" not in section(render_html(*with_drift(drift())))
     part = section(render_html(*with_drift(drift() | {"student_db": 17.4})))
     assert "its outputs are 17.4\u00a0dB from those of the float student" in part
 
