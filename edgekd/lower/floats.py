@@ -59,10 +59,10 @@ def store_float16(graph: Graph) -> None:
 
 
 def _half(name: str, value: np.ndarray) -> np.ndarray:
-    if value.size and np.abs(value).max() > HIGHEST:
-        raise BadModel(
-            f"{name} holds {np.abs(value).max():g}, which float16 cannot", where=name, remedy="use precision: fp32"
-        )
+    # Infinity, which masks hold, is a number of float16.
+    highest = np.abs(value[np.isfinite(value)]).max(initial=0)
+    if highest > HIGHEST:
+        raise BadModel(f"{name} holds {highest:g}, which float16 cannot", where=name, remedy="use precision: fp32")
     return value.astype(np.float16)
 
 

@@ -1,13 +1,21 @@
-"""Attention as the products and the softmax that it is made of, so that sites can stand between them."""
+"""Attention as the products and the softmax that it is made of, with finite masks, so that sites can stand between."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+import torch
+from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from edgekd.quantize.operators import aten
+from edgekd.quantize.attributes import attribute, free_name
+from edgekd.quantize.operators import PASSING, aten, varying_nodes
+
+# In front of a softmax as good as minus infinity, and a number of float16.
+HIDDEN = -1e4
+# No site holds both scores and a constant below it: the scores would get no codes.
+LEAST_SCORE = -50
 
 
 def spell_out_attention(model: GraphModule) -> None:
@@ -44,3 +52,61 @@ def spell_out_attention(model: GraphModule) -> None:
             product = call(aten.matmul.default, weights, value)
         node.replace_all_uses_with(product)
         model.graph.erase_node(node)
+
+
+def make_masks_finite(model: GraphModule) -> None:
+    """Minus infinity in front of a softmax becomes `HIDDEN`: no range of a site holds it.
+
+    The same wherever a row of scores has one that is not hidden, within a few thousand of the others.
+    """
+    varying = varying_nodes(model.graph)
+    for node in [one for one in varying if only_for_softmax(one)]:
+        if node.target in (aten.masked_fill.Scalar, aten.where.ScalarOther) and node.args[2] == -math.inf:
+            node.update_arg(2, HIDDEN)
+        if node.target != aten.add.Tensor:
+            continue
+        for mask in [one for one in node.all_input_nodes if one not in varying]:
+            value = _fixed(model, mask)
+            if value is None or not value.eq(-math.inf).any():
+                continue
+            name = free_name(model, f"{node.name}_mask")
+            model.register_buffer(name, value.detach().clamp(min=HIDDEN))
+            with model.graph.inserting_before(node):
+                finite = model.graph.get_attr(name)
+            finite.meta = dict(mask.meta)
+            node.replace_input_with(mask, finite)
+
+
+def masked_scores(model: GraphModule) -> set[Node]:
+    """The additions in front of a softmax that hide scores by a constant far below them."""
+    found, varying = set(), varying_nodes(model.graph)
+    for node in varying:
+        if node.target == aten.add.Tensor and only_for_softmax(node):
+            masks = [_fixed(model, one) for one in node.all_input_nodes if one not in varying]
+            if any(one is not None and one.lt(LEAST_SCORE).any() for one in masks):
+                found.add(node)
+    return found
+
+
+def _fixed(model: GraphModule, node: Node) -> Tensor | None:
+    """The value of a constant that depends on no parameter; else None."""
+    if node.op == "get_attr":
+        value = attribute(model, node)
+        return None if isinstance(value, nn.Parameter) else value
+    if node.op != "call_function" or not node.all_input_nodes:
+        return None
+    inputs = {one: _fixed(model, one) for one in node.all_input_nodes}
+    if any(value is None for value in inputs.values()):
+        return None
+    arguments, options = torch.fx.node.map_arg((node.args, node.kwargs), inputs.__getitem__)
+    value = node.target(*arguments, **options)  # type: ignore[operator]
+    return value if isinstance(value, Tensor) else None
+
+
+def only_for_softmax(node: Node) -> bool:
+    """Whether nothing but a softmax computes with a value."""
+    users = list(node.users)
+    return bool(users) and all(
+        user.target == aten.softmax.int or (user.target in PASSING | {aten.add.Tensor} and only_for_softmax(user))
+        for user in users
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from edgekd.quantize.operators import aten
-from edgekd.quantize.scales import attribute
+from edgekd.quantize.attributes import add_parameter, attribute
+from edgekd.quantize.operators import WEIGHTED, aten
 
 
 @dataclass
@@ -24,6 +25,35 @@ class _Branch:
     stride: tuple[int, int]
     padding: tuple[int, int]
     groups: int | None  # None: each channel by itself, as any number of groups can express
+
+
+def part_shared_layers(model: GraphModule) -> None:
+    """Layers that a BatchNorm is folded into get parameters of their own where others read them too.
+
+    Where others use the layer's output, the BatchNorm gets a layer of its own.
+    """
+    readers = Counter(node.target for node in model.graph.nodes if node.op == "get_attr" for _ in node.users)
+    for norm in [node for node in model.graph.nodes if node.target == aten.batch_norm.default]:
+        source: Node = norm.args[0]
+        if source.target not in WEIGHTED:
+            continue
+        if len(source.users) > 1:
+            if source.target == aten.conv2d.default:
+                continue  # such a BatchNorm becomes a convolution by itself
+            with model.graph.inserting_before(norm):
+                own_layer = model.graph.node_copy(source)
+            norm.replace_input_with(source, own_layer)
+            source = own_layer
+            readers.update(one.target for one in source.all_input_nodes[1:])
+        for place, kind in ((1, "weight"), (2, "bias")):
+            one = source.args[place] if len(source.args) > place else None
+            if not isinstance(one, Node) or one.op != "get_attr" or readers[one.target] == 1:
+                continue
+            with model.graph.inserting_before(source):
+                own = add_parameter(model, f"{source.name}_{kind}", attribute(model, one))
+            own.meta = dict(one.meta)
+            source.update_arg(place, own)
+            readers[one.target] -= 1
 
 
 def merge_branches(model: GraphModule) -> None:
@@ -65,7 +95,7 @@ def _branch(model: GraphModule, node: Node) -> _Branch | None:
     if not _folds_into_its_source(node):
         return _norm(model, node)
     inner = _convolution(model, node.args[0])  # type: ignore[arg-type]
-    if inner is None:
+    if inner is None or not _has_statistics(node):
         return None
     gain, bias, mean, variance, epsilon = _statistics(model, node)
     weight, bias = fuse_conv_bn_weights(inner.weight, inner.bias, mean, variance, epsilon, gain, bias)
@@ -77,7 +107,7 @@ def _convolution(model: GraphModule, node: Node) -> _Branch | None:
         return None
     args: Any = (*node.args, *_DEFAULTS[len(node.args) :])
     data, weight, bias, stride, padding, dilation, groups = args
-    if list(dilation) != [1, 1] or any(isinstance(one, str) for one in padding):
+    if list(dilation) != [1, 1] or any(one.op != "get_attr" for one in (weight, bias) if one is not None):
         return None
     values = attribute(model, weight)
     offsets = attribute(model, bias) if bias is not None else torch.zeros(values.shape[0])
@@ -89,11 +119,18 @@ _DEFAULTS = (None, None, None, [1, 1], [0, 0], [1, 1], 1)
 
 def _norm(model: GraphModule, node: Node) -> _Branch | None:
     data: Node = node.args[0]  # type: ignore[assignment]
-    if len(data.meta["val"].shape) != 4:
+    if len(data.meta["val"].shape) != 4 or not _has_statistics(node):
         return None
     gain, bias, mean, variance, epsilon = _statistics(model, node)
     factor = gain / torch.sqrt(variance + epsilon)
     return _Branch(data, factor.reshape(-1, 1, 1, 1), bias - mean * factor, (1, 1), (0, 0), None)
+
+
+def _has_statistics(norm: Node) -> bool:
+    """Whether a BatchNorm computes with kept numbers, rather than with those of the batch or computed ones."""
+    mean, variance, training = norm.args[3:6]
+    parameters = [one for one in norm.args[1:3] if one is not None]
+    return not training and all(isinstance(one, Node) and one.op == "get_attr" for one in (*parameters, mean, variance))
 
 
 def _statistics(model: GraphModule, node: Node) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
@@ -121,10 +158,7 @@ def _merge(first: _Branch, second: _Branch) -> _Branch | None:
     shared = groups if groups is not None else channels
     weights = [_dense(one, shared) for one in (first, second)]
     # The same place of the image must be in the middle of both kernels.
-    middles = {
-        tuple((k - 1) / 2 - p for k, p in zip(one.weight.shape[2:], one.padding, strict=True))
-        for one in (first, second)
-    }
+    middles = {_middle(one) for one in (first, second)}
     sizes = [tuple(one.shape[2:]) for one in weights]
     larger = max(sizes)
     if len(middles) != 1 or any((a - b) % 2 or a < b for size in sizes for a, b in zip(larger, size, strict=True)):
@@ -161,9 +195,7 @@ def _replace(model: GraphModule, node: Node, branch: _Branch) -> None:
     with model.graph.inserting_before(node):
         parts = []
         for kind, value in (("weight", branch.weight), ("bias", branch.bias)):
-            name = f"{node.name}_{kind}"
-            model.register_parameter(name, nn.Parameter(value.detach().clone()))
-            parts.append(model.graph.get_attr(name))
+            parts.append(add_parameter(model, f"{node.name}_{kind}", value))
             parts[-1].meta["val"] = node.meta["val"].new_empty(value.shape)
         args: Any = (branch.data, *parts, list(branch.stride), list(branch.padding), [1, 1], groups)
         new = model.graph.call_function(aten.conv2d.default, args)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch.fx import GraphModule, Node
 
 from edgekd.errors import BadModel
+from edgekd.quantize.operators import DROPOUTS, SPLITS, aten
 from edgekd.quantize.tracing import line_of
 
-aten = torch.ops.aten
+# Besides the parts of a split.
 VIEWS = {
     aten.view.default,
     aten.reshape.default,
@@ -19,8 +22,12 @@ VIEWS = {
     aten.unsqueeze.default,
     aten.slice.Tensor,
     aten.select.int,
-    aten.split.Tensor,
-    aten.chunk.default,
+    aten.unflatten.int,
+    aten.expand.default,
+    aten.alias.default,
+    aten.detach.default,
+    # In evaluation they hand on what they were given.
+    *DROPOUTS,
 }
 
 
@@ -60,13 +67,33 @@ def _twin(node: Node) -> torch._ops.OpOverload | None:
 
 
 def _aliases(node: Node) -> set[Node]:
-    """All values in the memory of one, itself included."""
-    base = node
-    while base.target in VIEWS:
-        base = base.args[0]  # type: ignore[assignment]
-    found, pending = {base}, [base]
+    """All values that share memory with one, itself included; not the other parts of a split."""
+    beside: set[Node] = set()
+    found = _views_of(node, beside)
+    while (base := _base(node)) is not None:
+        if node.target is operator.getitem:
+            beside.update(node.all_input_nodes[0].users)
+        found |= _views_of(base, beside)
+        node = base
+    return found
+
+
+def _views_of(node: Node, beside: set[Node]) -> set[Node]:
+    """A value and what shows it or parts of it."""
+    found, pending = {node}, [node]
     while pending:
-        views = [user for user in pending.pop().users if user.target in VIEWS and user not in found]
+        one = pending.pop()
+        users = [part for user in one.users for part in (user.users if user.target in SPLITS else [user])]
+        views = [user for user in users if _base(user) is one and user not in found | beside]
         found.update(views)
         pending += views
     return found
+
+
+def _base(node: Node) -> Node | None:
+    """The value that a view shows, or that a part is split from."""
+    if node.target in VIEWS:
+        return node.args[0]  # type: ignore[return-value]
+    if node.target is operator.getitem and node.all_input_nodes[0].target in SPLITS:
+        return node.all_input_nodes[0].args[0]  # type: ignore[return-value]
+    return None

@@ -56,7 +56,7 @@ def _turn_weights(graph: onnx.GraphProto) -> None:
         for name in node.input:
             consumers.setdefault(name, []).append(node)
     for node in list(graph.node):
-        if node.op_type != "Transpose" or any(user.op_type != "MatMul" for user in consumers[node.output[0]]):
+        if node.op_type != "Transpose" or any(user.op_type != "MatMul" for user in consumers.get(node.output[0], [])):
             continue
         dequantize = producer.get(node.input[0])
         quantize = producer.get(dequantize.input[0]) if dequantize is not None else None

@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from edgekd.quantize.attributes import attribute, set_attribute
 from edgekd.quantize.operators import ACTIVATIONS, CLIPS, aten
-from edgekd.quantize.scales import attribute, set_attribute
 
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 # One number in, one number out, in any order of dimensions.

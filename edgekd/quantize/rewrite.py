@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch.fx import GraphModule
 
-from edgekd.quantize.attention import spell_out_attention
-from edgekd.quantize.branches import lone_norms_as_convolutions, merge_branches
+from edgekd.quantize.attention import make_masks_finite, spell_out_attention
+from edgekd.quantize.branches import lone_norms_as_convolutions, merge_branches, part_shared_layers
 from edgekd.quantize.constants import fold_constants
 from edgekd.quantize.functional import out_of_place
 from edgekd.quantize.operators import DROPOUTS, aten
@@ -27,6 +27,7 @@ def rewrite(model: GraphModule) -> GraphModule:
     out_of_place(model)
     _drop_idle(model)
     gather_shuffles(model)
+    part_shared_layers(model)
     merge_branches(model)
     lone_norms_as_convolutions(model)
     fold_scales(model)
@@ -34,6 +35,7 @@ def rewrite(model: GraphModule) -> GraphModule:
     _global_pools_as_means(model)
     _spell_out_silu(model)
     spell_out_attention(model)
+    make_masks_finite(model)
     model.graph.eliminate_dead_code()
     model.graph.lint()
     model.recompile()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from edgekd.quantize.attributes import attribute, set_attribute
 from edgekd.quantize.operators import aten, varying_nodes
 
 _FOLLOWED = {aten.permute.default, aten.transpose.int}
@@ -33,31 +34,17 @@ def fold_scales(model: GraphModule) -> None:
         model.graph.erase_node(node)
 
 
-def attribute(model: GraphModule, node: Node) -> Tensor:
-    """The tensor that a ``get_attr`` node reads."""
-    owner, _, name = str(node.target).rpartition(".")
-    value: Tensor = getattr(model.get_submodule(owner), name)
-    return value
-
-
-def set_attribute(model: GraphModule, node: Node, value: Tensor) -> None:
-    """Put another parameter where a ``get_attr`` node reads."""
-    owner, _, name = str(node.target).rpartition(".")
-    setattr(model.get_submodule(owner), name, nn.Parameter(value.detach().clone()))
-    if isinstance(node.meta.get("val"), Tensor):
-        node.meta["val"] = node.meta["val"].new_empty(value.shape)
-
-
 def _layer_behind(node: Node) -> Node | None:
     while node.target in _FOLLOWED and len(node.users) == 1:
         node = node.args[0]  # type: ignore[assignment]
     # A BatchNorm is scaled like the convolution that it is folded into later.
     layers = (aten.linear.default, aten.conv2d.default, aten.batch_norm.default)
-    if node.target not in layers or len(node.users) != 1 or not isinstance(node.args[1], Node):
+    if node.target not in layers or len(node.users) != 1:
         return None
-    # Parameters that another layer reads too cannot be scaled for one.
-    alone = all(len(one.users) == 1 for one in node.all_input_nodes[1:3])
-    return node if alone else None
+    parameters = [one for one in node.args[1:3] if one is not None]
+    # What is computed, or read by another layer too, cannot be scaled for one.
+    alone = all(isinstance(one, Node) and one.op == "get_attr" and len(one.users) == 1 for one in parameters)
+    return node if alone and isinstance(node.args[1], Node) else None
 
 
 def _channel_axis(node: Node, layer: Node) -> int | None:

@@ -11,6 +11,7 @@ from collections.abc import Collection
 import torch
 from torch.fx import GraphModule, Node
 
+from edgekd.quantize.attributes import free_name
 from edgekd.quantize.operators import aten
 
 _SHAPES = {aten.view.default, aten.reshape.default}
@@ -25,7 +26,7 @@ def gather_shuffles(model: GraphModule) -> None:
             continue
         source, groups = found
         channels = source.meta["val"].shape[1]
-        name = f"{node.name}_order"
+        name = free_name(model, f"{node.name}_order")
         order = torch.arange(channels).reshape(groups, channels // groups).T.reshape(-1)
         model.register_buffer(name, order)
         with model.graph.inserting_before(node):
@@ -52,8 +53,10 @@ def _shuffle(node: Node) -> tuple[Node, int] | None:
         return None
     source: Node = split.args[0]  # type: ignore[assignment]
     before, between, after = (one.meta["val"].shape for one in (source, split, node))
-    images = len(before) == 4 and len(between) == 5 and before[1:] == after[1:] and before[2:] == between[3:]
-    return (source, int(between[1])) if images and len(after) == 4 else None
+    images = len(before) == len(after) == 4 and len(between) == 5
+    # Channels alone are split: the batch keeps its size.
+    same = images and before[1:] == after[1:] == (between[1] * between[2], *between[3:])
+    return (source, int(between[1])) if same else None
 
 
 def _only_user_of(node: Node, targets: Collection[object]) -> Node | None:

@@ -3,7 +3,7 @@
 Every activation site is symmetric int8 with zero point 0, what TensorRT demands; every weight int8 per output channel
 in ±127. A site stands at the output of each known operator, so that ONNX Runtime finds one wherever it fuses; backends
 drop what they do not want (lowering). None stands between a convolution (or addition) and a ReLU or ReLU6 that
-follows it alone, since every backend fuses those, nor at the network's output.
+follows it alone, since every backend fuses those, nor at the network's output, nor at scores with a mask.
 
 Values that only move share one quantizer, and so do all inputs and the output of a concatenation: with one scale it
 moves codes too (TensorRT asks for it, OpenVINO and ONNX Runtime are spared a rescaling).
@@ -20,6 +20,7 @@ from torchao.quantization.pt2e.quantizer import (
     SharedQuantizationSpec,
 )
 
+from edgekd.quantize.attention import masked_scores
 from edgekd.quantize.observers import activation_spec, weight_spec
 from edgekd.quantize.operators import (
     CLIPS,
@@ -71,7 +72,7 @@ class StrictQuantizer(Quantizer):
 
 def _sited(model: GraphModule) -> set[Node]:
     """The nodes whose output carries a site of their own or one that came through."""
-    ends, varying = _output_chain(model), varying_nodes(model.graph)
+    ends, varying = _output_chain(model) | masked_scores(model), varying_nodes(model.graph)
     found: set[Node] = set()
     for node in model.graph.nodes:
         if node in ends or node not in varying or not node.users or not is_float(node):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgekd.errors import BadModel
 from edgekd.quantize import prepare
 from edgekd.quantize.prepared import Prepared
 
@@ -208,3 +209,120 @@ def test_silu_and_idle_operators() -> None:
     )  # fmt: skip
     _, found = rewritten(net, 3, 8, 8)
     assert (found["sigmoid"], found["mul"], found["silu"], found["pad"], found["dropout"]) == (1, 1, 0, 0, 0)
+
+
+def test_what_is_written_after_its_use_is_seen_as_it_was() -> None:
+    def late(m: nn.Module, x: Tensor) -> Tensor:
+        shift = torch.zeros(4)
+        y = m.a(x) + shift
+        shift.add_(1)
+        return y * 1.5 + shift
+
+    rewritten(Net(late, a=conv(3, 3, 3)), 3, 4, 4)
+
+
+def test_constants_are_of_the_type_of_what_they_are_made_like() -> None:
+    net = Net(lambda m, x: m.a(x) + x.argmax(1, keepdim=True).new_full((4,), 3) // 2, a=conv(3, 3, 3))
+    rewritten(net, 3, 4, 4)
+
+
+def test_what_the_input_is_written_into_is_no_constant() -> None:
+    def written(m: nn.Module, x: Tensor) -> Tensor:
+        y = x.new_zeros((4, 4))
+        y[:2] = x[0, 0, :2]
+        return m.a(x) + y
+
+    with pytest.raises(BadModel, match="memory that other values share"):
+        prepare(Net(written, a=conv(3, 3, 3)), torch.randn(2, 3, 4, 4))
+
+
+class Standardized(nn.Conv2d):
+    """A convolution whose weight is computed (weight standardization)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias, padding=1)
+
+
+@pytest.mark.parametrize("place", ["sum", "norm", "factor"])
+def test_computed_weights_are_left_alone(place: str) -> None:
+    run = {
+        "sum": lambda m, x: m.a(x) + m.b(x),
+        "norm": lambda m, x: m.n(m.a(x)) + m.b(x),
+        "factor": lambda m, x: m.a(x) * m.gamma["g"],
+    }[place]
+    gamma = nn.ParameterDict({"g": nn.Parameter(torch.rand(4, 1, 1) + 0.5)})
+    net = Net(run, a=Standardized(4, 4, 3), b=conv(4, 4, 3), n=norm(4), gamma=gamma)
+    if place != "norm":  # torchao folds the norm of any convolution
+        rewritten(net, 4, 6, 6)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_shared_convolution_takes_in_each_norm_by_itself(tied: bool) -> None:
+    net = Net(
+        lambda m, x: m.n(m.a(x)) + m.k((m.b if tied else m.a)(x * 2)) + m.b(x * 3),
+        a=conv(4, 4, 3), b=conv(4, 4, 3), n=norm(4), k=norm(4),
+    )  # fmt: skip
+    net.b.weight = net.a.weight
+    _, found = rewritten(net, 4, 6, 6)
+    assert found["batch_norm"] == 0
+
+
+def test_a_layer_that_others_need_keeps_its_output_without_the_norm() -> None:
+    flat = nn.BatchNorm1d(4)
+    flat.running_mean.normal_(generator=RANDOM)
+    net = Net(lambda m, x: m.n(y := m.a(x)) + y, a=nn.Conv1d(4, 4, 3, padding=1), n=flat)
+    rewritten(net, 4, 6)
+
+
+def test_names_that_the_network_has_are_not_taken() -> None:
+    net = Net(lambda m, x: (m.a(x) + m.b(x)) * m.add_bias.sum(), a=conv(4, 4, 3), b=conv(4, 4, 1))
+    net.add_bias = nn.Parameter(torch.rand(4))
+    made, found = rewritten(net, 4, 6, 6)
+    assert found["conv2d"] == 1
+    assert torch.equal(made.module.add_bias, net.add_bias)
+
+
+def test_a_change_of_shape_that_splits_the_batch_is_no_shuffle() -> None:
+    def other(m: nn.Module, x: Tensor) -> Tensor:
+        y = m.a(x)
+        b, c, h, w = y.shape
+        return m.e(y.view(-1, 2, 3, h, w).transpose(1, 2).reshape(b, c, h, w))
+
+    rewritten(Net(other, a=conv(3, 12, 3), e=conv(12, 2, 1)), 3, 4, 4)
+
+
+def test_writing_into_a_part_of_what_is_used_again_is_refused() -> None:
+    def written(m: nn.Module, x: Tensor) -> Tensor:
+        y = m.a(x)
+        part = y.unflatten(1, (2, 2))
+        part.relu_()
+        return m.e(y + part.flatten(1, 2))
+
+    with pytest.raises(BadModel, match="memory that other values share"):
+        prepare(Net(written, a=conv(3, 4, 3), e=conv(4, 2, 1)), torch.randn(2, 3, 4, 4))
+
+
+@pytest.mark.parametrize("spelled", ["attention", "sum", "fill", "where"])
+def test_scores_that_are_hidden_leave_the_others_their_codes(spelled: str) -> None:
+    causal = torch.full((5, 5), float("-inf")).triu(1)
+
+    def attend(m: nn.Module, x: Tensor) -> Tensor:
+        q, k, v = m.qkv(x).chunk(3, -1)
+        if spelled == "attention":
+            return m.out(F.scaled_dot_product_attention(q, k, v, attn_mask=causal.clone()))
+        scores = q @ k.transpose(-1, -2) / 3
+        hidden = {
+            "sum": lambda: scores + causal.clone(),
+            "fill": lambda: scores.masked_fill(m.ones["m"] == 0, float("-inf")),
+            "where": lambda: torch.where(m.ones["m"] > 0, scores, float("-inf")),
+        }[spelled]()
+        return m.out(hidden.softmax(-1) @ v)
+
+    ones = nn.ParameterDict({"m": nn.Parameter(torch.ones(5, 5).tril(), requires_grad=False)})
+    made, _ = rewritten(Net(attend, qkv=nn.Linear(8, 24), out=nn.Linear(8, 8), ones=ones), 5, 8)
+    x = torch.randn(16, 5, 8)
+    made.calibrate([x])
+    scales = [float(quantizer.scale.max()) for _, quantizer in made.quantizers()]
+    assert max(scales) < 0.2
+    wanted = made.run_float(x.numpy())
+    assert np.abs(made.run_quantized(x.numpy()) - wanted).max() < 0.1 * np.abs(wanted).max()
