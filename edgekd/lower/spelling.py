@@ -33,7 +33,7 @@ class _Spelling:
 def spell(graph: Graph, form: QuantForm, in_float: set[str]) -> None:
     """In place: every HardSwish and HardSigmoid between two sites that is not to stay ``in_float``."""
     for node in [one for one in graph.model.graph.node if one.op_type in SPELLED]:
-        if node.output[0] in in_float or not _between_sites(graph, node):
+        if node.output[0] in in_float or not (_between_sites(graph, node) and _clips_by_itself(graph, node)):
             continue
         spelling = _spelling(graph, node, form)
         place = list(graph.model.graph.node).index(node)
@@ -57,6 +57,8 @@ def unspelled(model: onnx.ModelProto, master: onnx.ModelProto, form: QuantForm) 
         graph = Graph(plain)
         last = graph.producer.get(node.output[0])
         if last is None or last.op_type == node.op_type:
+            continue
+        if not _between_sites(original, node) or not _clips_by_itself(graph, node):
             continue
         if node.input[0] not in graph.producer and not _put_back(graph, original.producer.get(node.input[0])):
             continue
@@ -84,17 +86,33 @@ def _put_back(graph: Graph, dequantize: onnx.NodeProto | None) -> bool:
 
 
 def _between_sites(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether sites around ``node`` let it be spelled; the same of the master's graph and of a lowered one."""
     users = graph.consumers.get(node.output[0], [])
+    if not graph.is_site_output(node.input[0]) or not users:
+        return False
+    if any(user.op_type != "QuantizeLinear" for user in users):
+        return False
+    if node.op_type == "HardSwish":
+        return True
     third = {attribute.name: attribute.f for attribute in node.attribute}
-    plain = node.op_type == "HardSwish" or (
-        abs(third.get("alpha", 0.2) - 1 / 6) < 1e-6 and abs(third.get("beta", 0.5) - 0.5) < 1e-6
-    )
-    return (
-        plain
-        and graph.is_site_output(node.input[0])
-        and bool(users)
-        and all(user.op_type == "QuantizeLinear" for user in users)
-    )
+    return abs(third.get("alpha", 0.2) - 1 / 6) < 1e-6 and abs(third.get("beta", 0.5) - 0.5) < 1e-6
+
+
+def _clips_by_itself(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether the rounding behind a HardSigmoid ends at 0 and at no more than 1; a HardSwish brings its own.
+
+    It does not where the value is concatenated with signed ones, or where a learned scale reaches beyond 1.
+    """
+    if node.op_type == "HardSwish":
+        return True
+    for user in graph.consumers.get(node.output[0], []):
+        if user.op_type != "QuantizeLinear":
+            return False
+        scale, zero_point = (graph.array(name) for name in user.input[1:3])
+        ends = np.iinfo(zero_point.dtype)
+        if zero_point != ends.min or (ends.max - ends.min) * scale > 1.001:
+            return False
+    return True
 
 
 def _spelling(graph: Graph, node: onnx.NodeProto, form: QuantForm) -> _Spelling:

@@ -67,7 +67,8 @@ def _depth(graph: Graph, node: onnx.NodeProto) -> int:
     """Longest way from the network's input, in nodes."""
     depths: dict[str, int] = {}
     for one in graph.model.graph.node:
-        depths[one.output[0]] = 1 + max((depths.get(name, 0) for name in one.input), default=0)
+        depth = 1 + max((depths.get(name, 0) for name in one.input), default=0)
+        depths.update(dict.fromkeys(one.output, depth))
         if one.output[0] == node.output[0]:
             break
     return depths[node.output[0]]

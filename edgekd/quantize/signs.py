@@ -42,7 +42,7 @@ def nonnegative_values(model: onnx.ModelProto) -> set[str]:
         if (
             node.op_type in ALWAYS
             or (node.op_type == "Clip" and _clip_floor(node, constants) >= 0)
-            or (node.op_type in INHERIT_FIRST and node.input[0] in found)
+            or (_inherits(node, constants) and node.input[0] in found)
             or (node.op_type in INHERIT_ALL and all(name in found for name in node.input))
         ):
             found.update(node.output)
@@ -62,10 +62,11 @@ def floors(model: onnx.ModelProto) -> dict[str, float]:
             name = node.input[0]
         return name
 
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
     found: dict[str, float] = {}
     for node in model.graph.node:
         floor = FLOORS.get(node.op_type)
-        if node.op_type in INHERIT_FIRST:
+        if _inherits(node, constants):
             floor = found.get(node.input[0])
         elif node.op_type == "Mul":
             for data, other in (node.input, node.input[::-1]):
@@ -77,7 +78,8 @@ def floors(model: onnx.ModelProto) -> dict[str, float]:
                 floor = SILU if own else found.get(data)
         if floor is not None:
             found.update(dict.fromkeys(node.output, floor))
-    return {name: floor for name, floor in found.items() if name not in _concatenated(model)}
+    concatenated = _concatenated(model)
+    return {name: floor for name, floor in found.items() if name not in concatenated}
 
 
 def _concatenated(model: onnx.ModelProto) -> set[str]:
@@ -98,25 +100,33 @@ def _concatenated(model: onnx.ModelProto) -> set[str]:
 
 
 def signed_by_concatenation(model: onnx.ModelProto, nonnegative: set[str]) -> set[str]:
-    """Non-negative values that are concatenated with signed ones, and what moves them there.
+    """Non-negative values that are concatenated with signed ones, and what moves them there and on.
 
     They share a scale with them, and are to share an integer type: the concatenation then moves codes. (OpenVINO
     2026.4 computes wrong numbers where a site of one type follows a concatenation of the other.)
     """
-    producer = {name: node for node in model.graph.node for name in node.output}
     found: set[str] = set()
-    pending: list[str] = []
-    for node in model.graph.node:
-        if node.op_type == "Concat" and node.output[0] not in nonnegative:
-            pending += [name for name in node.input if name in nonnegative]
-    while pending:
-        name = pending.pop()
-        found.add(name)
-        source = producer.get(name)
-        if source is not None and source.op_type in (*INHERIT_FIRST, "Concat"):
-            moved = source.input if source.op_type == "Concat" else source.input[:1]
-            pending += [one for one in moved if one in nonnegative and one not in found]
+    before = -1
+    while len(found) > before:
+        before = len(found)
+        for node in model.graph.node:
+            if node.op_type != "Concat" and node.op_type not in INHERIT_FIRST:
+                continue
+            moved = [*(node.input if node.op_type == "Concat" else node.input[:1]), *node.output]
+            signed = found.intersection(moved) or (node.op_type == "Concat" and node.output[0] not in nonnegative)
+            if signed:
+                found.update(nonnegative.intersection(moved))
     return found
+
+
+def _inherits(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
+    """Whether a node's values are at least the least of its input's, or zero."""
+    if node.op_type == "Pad":
+        value = node.input[2] if len(node.input) > 2 else ""
+        return not value or (value in constants and float(numpy_helper.to_array(constants[value])) >= 0)
+    # Cubic interpolation goes beyond what it is between.
+    cubic = any(attribute.name == "mode" and attribute.s == b"cubic" for attribute in node.attribute)
+    return node.op_type in INHERIT_FIRST and not (node.op_type == "Resize" and cubic)
 
 
 def _clip_floor(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> float:
