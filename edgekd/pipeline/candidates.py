@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from edgekd.measure.proof import Hop, onnx_inside, onnx_run, prove
 from edgekd.pipeline.drift import drift_of, with_layer
 from edgekd.stage import Progress
 from edgekd.target import Target
+
+# What the proof of a form with layers left in float begins with.
+IN_FLOAT = "master in float"
 
 
 @dataclass
@@ -132,27 +136,43 @@ def _make(backend: Backend, target: Target, folder: Path, out: Path, form: Quant
 def _prove(
     backend: Backend, target: Target, folder: Path, form: QuantForm, compiled: CompiledModel
 ) -> list[dict[str, Any]]:
-    """The hops from the master (or the float student) to the compiled model, where it can run here."""
+    """The hops from the master (or the float student) to the compiled model, where it can run here.
+
+    Where layers that quantize badly are left in float the master is no measure: it has the error that they were left
+    for. Such a form is compared with the master's weights in float, which it must be as near to as any useful network.
+    """
     stored = np.load(folder / "proof_samples.npz")
-    start = _start(folder, form)
     exact = form.float_type == "fp32" and form.weights == "float" and not form.integer
-    hops = [
-        Hop(start.stem, run=onnx_run(start), inside=partial(onnx_inside, start)),
-        Hop(
-            "lowered",
-            run=onnx_run(compiled.onnx),
-            kind="relaxing" if form.integer else "equal" if exact else "rounding",
-            inside=partial(onnx_inside, compiled.onnx),
-        ),
-    ]
-    if target.is_here():
-        run = session_run(backend.load(compiled, target))
-        hops.append(Hop("compiled", run=run, kind="kernels" if exact else "rounding"))
-    try:
-        return [result.to_json() for result in prove(hops, stored["samples"], stored["labels"])]
-    except ProofFailed as error:
-        scratch = compiled.path.parent
-        raise with_layer(error, drift_of(backend, target, folder, form, compiled, scratch)) from error
+    with TemporaryDirectory() as scratch:
+        start = _start(folder, form)
+        if form.float_layers:
+            start = Path(scratch) / f"{IN_FLOAT}.onnx"
+            start.write_bytes(master_in_float(folder, form).SerializeToString())
+        hops = [
+            Hop(start.stem, run=onnx_run(start), inside=partial(onnx_inside, start)),
+            Hop(
+                "lowered",
+                run=onnx_run(compiled.onnx),
+                kind="relaxing" if form.integer else "equal" if exact else "rounding",
+                inside=partial(onnx_inside, compiled.onnx),
+            ),
+        ]
+        if target.is_here():
+            run = session_run(backend.load(compiled, target))
+            hops.append(Hop("compiled", run=run, kind="kernels" if exact else "rounding"))
+        try:
+            return [result.to_json() for result in prove(hops, stored["samples"], stored["labels"])]
+        except ProofFailed as error:
+            place = compiled.path.parent
+            raise with_layer(error, drift_of(backend, target, folder, form, compiled, place)) from error
+
+
+def master_in_float(folder: Path, form: QuantForm) -> Any:
+    """The master's network without quantizers, as the ONNX model that ``form``'s backend would get of it."""
+    from edgekd.lower import lower
+
+    pure = replace(form, name=IN_FLOAT, float_groups=frozenset({"all"}), float_layers=frozenset())
+    return lower(Master(folder / "master.onnx", ()), pure)
 
 
 def _start(folder: Path, form: QuantForm) -> Path:

@@ -23,7 +23,7 @@ from edgekd.measure import (
 from edgekd.measure.proof import onnx_run
 from edgekd.measure.worst import worst_inputs
 from edgekd.pipeline.alone import measuring_alone
-from edgekd.pipeline.candidates import compiled_model, session_run
+from edgekd.pipeline.candidates import IN_FLOAT, compiled_model, session_run
 from edgekd.pipeline.compile import RUNTIME_PACKAGES
 from edgekd.pipeline.context import Context, versions
 from edgekd.pipeline.drift import drift_of, save_worst
@@ -75,7 +75,8 @@ class MeasureStage(Stage):
             "choice": {"why": choice["why"]},
             "left_out": choice["left_out"],
             "search": choice["search"],
-            "proof": inputs["quantize"].meta["proof" if chosen["integer"] else "float_proof"] + chosen["proof"][1:],
+            "proof": inputs["quantize"].meta["proof" if chosen["integer"] else "float_proof"]
+            + _own_hops(chosen["proof"]),
             "checks": {"parity": _parity(chosen["proof"]), "tensorrt_builder": chosen["meta"].get("builder_check")},
             "history": self._histories(inputs),
             "drift": self._drift(inputs, chosen, out, scratch, progress),
@@ -165,6 +166,11 @@ class MeasureStage(Stage):
             if name in inputs:
                 found[name] = json.loads((inputs[name].path / "history.json").read_text())
         return found
+
+
+def _own_hops(proof: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A candidate's hops behind those of the quantize stage, whose last is the first here, but for mixed precision."""
+    return proof if proof[0]["hop"] == IN_FLOAT else proof[1:]
 
 
 def _parity(proof: list[dict[str, Any]]) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekd.backends import Backend
-from edgekd.forms import LayerTime, Master, QuantForm
-from edgekd.pipeline.candidates import Made
+from edgekd.forms import LayerTime, QuantForm
+from edgekd.pipeline.candidates import Made, master_in_float
 from edgekd.target import Target
 
 # A division that promises less than this of the integer network's time is within a race's noise, and is not made.
@@ -48,18 +48,15 @@ def profile_layers(
     """
     import onnx
 
-    from edgekd.lower import lower
     from edgekd.lower.graph import Graph
     from edgekd.lower.paying import cheapest_floats
     from edgekd.lower.segments import crossings, segments
 
-    form = QuantForm.from_json(integer.row["form"])
     # Not the float candidate: that is the student's own file, whose values have other names.
-    pure = replace(form, name="profile-float", float_groups=frozenset({"all"}))
     (scratch / "float").mkdir(parents=True, exist_ok=True)
     path = scratch / "float" / "model.onnx"
-    onnx.save(lower(Master(folder / "master.onnx", ()), pure), path)
-    compiled = backend.compile(path, target, path.parent, form=pure)
+    path.write_bytes(master_in_float(folder, QuantForm.from_json(integer.row["form"])).SerializeToString())
+    compiled = backend.compile(path, target, path.parent)
     feeds = {"input": sample}
     times = [backend.profile(one, target, feeds) for one in (integer.compiled, compiled)]
     if not all(times):

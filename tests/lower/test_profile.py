@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
+from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
-from lowered_nets import compiled, target_of
+from lowered_nets import compiled, forms_of, target_of
+from onnx import helper, numpy_helper
 from strict_nets import samples
 
 from edgekd.backends import get_backend
@@ -35,10 +38,20 @@ def test_every_weighted_layer_is_one_kernel_by_name(backend: str, form: str) -> 
 
 
 @pytest.mark.parametrize("backend", CPU)
-def test_kernels_sum_to_a_run(backend: str) -> None:
-    """Within a factor: the machine may be busy, and a profiler is no stopwatch."""
-    model, target = compiled("resnet18", backend, "float"), target_of(backend)
-    feeds = {"input": samples("resnet18", 1).numpy()}
+def test_kernels_sum_to_a_run(backend: str, tmp_path: Path) -> None:
+    """Of convolutions that take milliseconds, within a factor: the machine may be busy."""
+    random = np.random.default_rng(0)
+    weights = [numpy_helper.from_array(random.normal(size=(64, 64, 3, 3)).astype(np.float32), f"w{i}") for i in (0, 1)]
+    nodes = [
+        helper.make_node("Conv", [("input", "middle")[i], f"w{i}"], [("middle", "logits")[i]], name=f"conv{i}")
+        for i in (0, 1)
+    ]
+    ends = [helper.make_tensor_value_info(name, 1, [1, 64, n, n]) for name, n in (("input", 96), ("logits", 92))]
+    made = helper.make_graph(nodes, "two", ends[:1], ends[1:], weights)
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "two.onnx")
+    target, form = target_of(backend), forms_of(backend)["float"]
+    model = get_backend(backend).compile(tmp_path / "two.onnx", target, tmp_path, form=form)
+    feeds = {"input": random.normal(size=(1, 64, 96, 96)).astype(np.float32)}
     session = get_backend(backend).load(model, target)
     spent = []
     for _ in range(12):
@@ -46,7 +59,8 @@ def test_kernels_sum_to_a_run(backend: str) -> None:
         session.run(feeds)
         spent.append(time.perf_counter() - start)
     times = get_backend(backend).profile(model, target, feeds)
-    assert 0.25 < sum(one.microseconds for one in times) * 1e-6 / statistics.median(spent) < 4
+    assert {"middle", "logits"} <= {value for one in times for value in one.values}
+    assert 0.2 < sum(one.microseconds for one in times) * 1e-6 / statistics.median(spent) < 5
 
 
 def test_tensorrt_tells_nothing_without_a_gpu() -> None:
