@@ -1,9 +1,11 @@
 """Fake-quantize modules whose scale is learned with the weights (LSQ).
 
 Esser et al., "Learned Step Size Quantization", ICLR 2020: the gradient reaches the scale through what is rounded and
-what is clipped, times 1 / sqrt(N Qp), N being the values that share a scale. Two things differ from the paper. The
-start is the calibrated scale. And what is trained is the logarithm of the scale over its start (Jain et al., "Trained
-Quantization Thresholds", 2020), so that it stays positive and a step of the optimizer is a share of the scale.
+what is clipped. Three things differ from the paper. The start is the calibrated scale. What is trained is the
+logarithm of the scale over its start (Jain et al., "Trained Quantization Thresholds", 2020), so that it stays positive
+and a step of the optimizer is a share of the scale. And the gradient is not scaled by 1 / sqrt(N Qp), N being the
+values that share a scale: the paper trains with SGD, while AdamW divides by the gradient's size anyway, and the scaled
+ones were below its eps of 1e-8 for nine scales in ten (measured on edgekd's students), which would have stood still.
 """
 
 from __future__ import annotations
@@ -54,9 +56,7 @@ class LearnedScale(FakeQuantizeBase):  # type: ignore[misc]
         """``x`` rounded to the grid of the scale."""
         if not self.fake_quant_enabled[0]:
             return x
-        sharing = x.numel() / self.start.numel()
-        gradient = (sharing * self.quant_max) ** -0.5
-        codes = (self.quant_min, self.quant_max, gradient)
+        codes = (self.quant_min, self.quant_max)
         if self.is_per_channel:
             return torch._fake_quantize_learnable_per_channel_affine(
                 x, self.scale, self.zero_point, self.ch_axis, *codes
