@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from edgekd.quantize.attributes import attribute, free_name
+from edgekd.quantize.attributes import add_buffer, attribute
 from edgekd.quantize.operators import PASSING, aten, varying_nodes
 
 # In front of a softmax as good as minus infinity, and a number of float16.
@@ -69,10 +69,8 @@ def make_masks_finite(model: GraphModule) -> None:
             value = _fixed(model, mask)
             if value is None or not value.eq(-math.inf).any():
                 continue
-            name = free_name(model, f"{node.name}_mask")
-            model.register_buffer(name, value.detach().clamp(min=HIDDEN))
             with model.graph.inserting_before(node):
-                finite = model.graph.get_attr(name)
+                finite = add_buffer(model, f"{node.name}_mask", value.clamp(min=HIDDEN))
             finite.meta = dict(mask.meta)
             node.replace_input_with(mask, finite)
 

@@ -28,6 +28,13 @@ def add_parameter(model: GraphModule, wanted: str, value: Tensor) -> Node:
     return model.graph.get_attr(name)
 
 
+def add_buffer(model: GraphModule, wanted: str, value: Tensor) -> Node:
+    """The same for a tensor that is not trained; ``value`` is copied."""
+    name = free_name(model, wanted)
+    model.register_buffer(name, value.detach().clone())
+    return model.graph.get_attr(name)
+
+
 def free_name(model: GraphModule, wanted: str) -> str:
     """``wanted``, or with as many underscores behind as it takes: the network has names of its own."""
     while hasattr(model, wanted):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-from edgekd.quantize.attributes import free_name
+from edgekd.quantize.attributes import add_buffer
 from edgekd.quantize.operators import aten
 
 _MAKERS = {
@@ -93,9 +93,7 @@ def _buffer(model: GraphModule, source: Node, value: Tensor) -> Node:
             held: Tensor = getattr(model, str(user.target))
             if torch.equal(held, value):
                 return user
-    name = free_name(model, f"{source.name}_constant")
-    model.register_buffer(name, value.detach().clone())
     with model.graph.inserting_before(source):
-        constant = model.graph.get_attr(name)
+        constant = add_buffer(model, f"{source.name}_constant", value)
     constant.meta |= {"val": source.meta["val"], "constant_of": source}
     return constant

@@ -60,24 +60,17 @@ def measure_sensitivity(prepared: Prepared, samples: Tensor, *, seconds: float) 
     """Run ``samples`` (N, ...) once for each layer, with the quantizers of its data, weight and output on.
 
     As many samples are used as ``seconds`` allow, 4 to 256; a network so slow that not even 4 are done in twice the
-    time gets its last layers unmeasured. ``prepared`` is left as it was: calibrated, all quantizers on.
+    time gets its last layers unmeasured. ``prepared`` is left as it was.
     """
     began = time.monotonic()
     sites = list(_sites(prepared))
-    with prepared.frozen(), torch.no_grad():
-        prepared.fake_quantize(False)
-        try:
-            exact, count = _reference(prepared, samples, len(sites), seconds, began)
-            found = []
-            for name, quantizers in sites:
-                late = time.monotonic() - began > 2 * seconds
-                found.append(
-                    LayerSensitivity(name, None, None)
-                    if late
-                    else _alone(prepared, name, quantizers, samples[:count], exact)
-                )
-        finally:
-            prepared.fake_quantize(True)
+    with prepared.frozen(), prepared.floating(), torch.no_grad():
+        exact, count = _reference(prepared, samples, len(sites), seconds, began)
+        found = []
+        for name, quantizers in sites:
+            late = time.monotonic() - began > 2 * seconds
+            one = None if late else _alone(prepared, name, quantizers, samples[:count], exact)
+            found.append(one or LayerSensitivity(name, None, None))
     return Sensitivity(tuple(found), count, round(time.monotonic() - began, 3))
 
 

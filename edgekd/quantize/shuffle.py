@@ -11,7 +11,7 @@ from collections.abc import Collection
 import torch
 from torch.fx import GraphModule, Node
 
-from edgekd.quantize.attributes import free_name
+from edgekd.quantize.attributes import add_buffer
 from edgekd.quantize.operators import aten
 
 _SHAPES = {aten.view.default, aten.reshape.default}
@@ -26,11 +26,9 @@ def gather_shuffles(model: GraphModule) -> None:
             continue
         source, groups = found
         channels = source.meta["val"].shape[1]
-        name = free_name(model, f"{node.name}_order")
         order = torch.arange(channels).reshape(groups, channels // groups).T.reshape(-1)
-        model.register_buffer(name, order)
         with model.graph.inserting_before(node):
-            index = model.graph.get_attr(name)
+            index = add_buffer(model, f"{node.name}_order", order)
             index.meta["val"] = order
             gathered = model.graph.call_function(aten.index_select.default, (source, 1, index))
         gathered.meta = dict(node.meta)

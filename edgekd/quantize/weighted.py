@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import FakeQuantizeBase
 
-from edgekd.quantize.operators import WEIGHTED
-
-aten = torch.ops.aten
+from edgekd.quantize.attributes import add_parameter
+from edgekd.quantize.operators import WEIGHTED, aten
 
 
 @dataclass(frozen=True)
@@ -56,10 +54,8 @@ class Layer:
         if node is not None and len(node.users) == 1 and not _read_elsewhere(node):
             self.module.get_parameter(str(node.target)).data.copy_(value)
             return
-        name = f"{self.node.name}_bias"
-        self.module.register_parameter(name, nn.Parameter(value.detach().clone()))
         with self.module.graph.inserting_before(self.node):
-            new = self.module.graph.get_attr(name)
+            new = add_parameter(self.module, f"{self.node.name}_bias", value)
         args = [*self.node.args, *[None] * (3 - len(self.node.args))]
         args[2] = new
         self.node.args = tuple(args)

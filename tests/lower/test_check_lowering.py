@@ -47,7 +47,9 @@ def graph(form: QuantForm) -> Graph:
 
 
 def middle(graph: Graph):
+    """A site that no spelled hardsigmoid ends at: those are refused by the site in front (test_spelling.py)."""
     sites = [site for site in graph.sites() if site.tensor in graph.producer]
+    sites = [site for site in sites if not any("_half_" in name for name in graph.producer[site.tensor].input)]
     return sites[len(sites) // 2]
 
 
@@ -71,8 +73,7 @@ def test_a_scale_of_dequantize_alone(graph: Graph, form: QuantForm) -> None:
 def test_a_zero_point(graph: Graph, form: QuantForm) -> None:
     site = middle(graph)
     change(graph, site.quantize.input[2], lambda zero: zero + 1)
-    # Where a spelled hardsigmoid follows, it is the site in front of that whose numbers no longer fit.
-    refuse(graph, form, "another scale or zero point at")
+    refuse(graph, form, f"another scale or zero point at {site.tensor}")
 
 
 def test_a_type(graph: Graph, form: QuantForm) -> None:
@@ -80,8 +81,7 @@ def test_a_type(graph: Graph, form: QuantForm) -> None:
     zero = graph.array(site.quantize.input[2])
     other = np.int8 if zero.dtype == np.uint8 else np.uint8
     graph.set_constant(site.quantize.input[2], zero.astype(np.int64).clip(0, 127).astype(other))
-    # Where a spelled hardsigmoid follows, it is the site in front of that whose numbers no longer fit.
-    refuse(graph, form, "another scale or zero point at")
+    refuse(graph, form, f"another scale or zero point at {site.tensor}")
 
 
 def test_a_weight_code(graph: Graph, form: QuantForm) -> None:

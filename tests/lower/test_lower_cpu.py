@@ -102,7 +102,9 @@ def test_numbers(net: str, backend: str) -> None:
     reference, file, run = outputs(net, backend, "int8")
     loose = 1 if net in (*SMALL, "mobilenet_v3_small") else 3  # flips grow in a deep random network
     assert rms(run, file) < 0.025 * loose
-    assert rms(file, reference) < 0.035 * loose
+    # Floors make some scales finer still, which is further from the master.
+    relaxed = 0.035 if any(site.floor is not None for site in master(net).sites) else 0.03
+    assert rms(file, reference) < relaxed * loose
     x = samples(net, len(file), seed=7).numpy()
     exact = prepared(net).run_float(x)
     # Relaxing can only come nearer to the float network (but for chance).

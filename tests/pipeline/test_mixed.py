@@ -147,8 +147,8 @@ def test_no_time_is_lost_between_the_segments(name, folder, tmp_path, one_thread
     for kept, gain in found.floats:
         assert 0 < len(kept) < 5
         assert 0.02 <= gain < 1
-        # The head alone has no value of its own beside its output.
-        assert kept <= found.values(kept)
+        # The head alone has no value beside its output.
+        assert kept < found.values(kept) or kept == found.values(kept) == {"logits"}
     assert found.values(frozenset({"conv2d_1"})) == {"conv2d_1", "relu_1"}
 
 
