@@ -17,7 +17,7 @@ from edgekd.backends.base import (
 )
 from edgekd.backends.openvino_profile import kernel_times
 from edgekd.forms import CompiledModel, LayerInfo, LayerTime, QuantForm
-from edgekd.runtime.session_openvino import compile_options
+from edgekd.runtime.session_openvino import compile_options, openvino_core
 from edgekd.runtime.sessions import Precision, Session, list_runtimes, open_session
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _text(info: Any, key: str) -> str:
 def cpu_capabilities() -> list[str]:
     """What the CPU plugin says that this CPU computes in; empty where OpenVINO is not installed."""
     try:
-        from openvino import Core
+        core = openvino_core()
     except ImportError:
         return []
-    return list(Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    return list(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))

@@ -10,15 +10,14 @@ import numpy as np
 
 from edgekd.backends.profiling import WARM, Names, run_often
 from edgekd.forms import LayerTime
+from edgekd.runtime.session_openvino import openvino_core
 
 _INTEGER = {"u8", "i8"}
 
 
 def kernel_times(path: Path, options: dict[str, str], feeds: dict[str, np.ndarray]) -> list[LayerTime]:
     """Median microseconds of each kernel of an ONNX file, compiled for the shapes of ``feeds``."""
-    import openvino
-
-    core = openvino.Core()
+    core = openvino_core()
     model = core.read_model(path)
     model.reshape({name: list(array.shape) for name, array in feeds.items()})
     compiled = core.compile_model(model, "CPU", {**options, "PERF_COUNT": "YES"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,19 @@ from .sessions import Precision, RuntimeMissing, SessionError, TensorSpec, check
 
 # Compiled variants that one session keeps; an accuracy pass needs two (the batch and the last, smaller one).
 _KEPT = 4
+
+
+@cache
+def openvino_core() -> Any:
+    """The ``openvino.Core`` of this process, kept to its end; raises ImportError without OpenVINO.
+
+    Each core's CPU plugin gives the thread an alternate signal stack of its own. When two cores end in the order in
+    which they began, the thread is left with the first one's, which is unmapped by then, and the next signal that
+    has a handler (SIGCHLD under torch's loaders, Ctrl-C) is a segmentation fault (seen with OpenVINO 2026.4).
+    """
+    from openvino import Core
+
+    return Core()
 
 
 class _Variant(NamedTuple):
@@ -38,7 +52,7 @@ class OpenVinoSession:
             raise RuntimeMissing(f"OpenVINO is not installed ({error})", 'pip install "edgekd[openvino]"') from error
         self._threads, self._precision = threads, precision
         self._version = openvino.__version__
-        self._core = openvino.Core()
+        self._core = openvino_core()
         try:
             self._model = self._core.read_model(path)
         except Exception as error:

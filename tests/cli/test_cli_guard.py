@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,9 @@ def test_a_verb_chooses_its_exit_code(code: int) -> None:
 @pytest.mark.parametrize("debug", [False, True])
 def test_ctrl_c_gives_130_and_says_that_it_resumes(debug: bool) -> None:
     command = [*with_verb("print('ready', flush=True)\ntime.sleep(60)"), *(["--debug"] if debug else []), "try"]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell's background job ignores Ctrl-C, and so would the child.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     child.send_signal(signal.SIGINT)

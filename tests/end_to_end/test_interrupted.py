@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from fast_recipe import FAST
@@ -22,7 +23,12 @@ SETS = [word for one in FAST for word in ("--set", one)]
 def start(home, out) -> subprocess.Popen:
     environment = os.environ | {"EDGEKD_HOME": str(home)}
     return subprocess.Popen(
-        [*COMMAND, "--out", str(out), *SETS], env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+        [*COMMAND, "--out", str(out), *SETS],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        # A shell's background job ignores Ctrl-C, and so would the build.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 

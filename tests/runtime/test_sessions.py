@@ -136,6 +136,26 @@ def test_openvino_precision_is_always_set(model):
     assert session.compiled.get_property("INFERENCE_NUM_THREADS") == 1
 
 
+def test_signals_are_survived_after_sessions_that_overlapped(model):
+    code = """if True:
+        import faulthandler, signal, subprocess, sys
+        from pathlib import Path
+        from edgekd.runtime.sessions import open_session
+        faulthandler.enable()  # gives the thread an alternate signal stack, as pytest does
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        first = open_session(Path(sys.argv[1]), "openvino", threads=1)
+        first.compiled
+        second = open_session(Path(sys.argv[1]), "openvino", threads=1)
+        second.compiled
+        del first
+        del second
+        subprocess.run(["true"])
+        print("alive")
+    """
+    done = subprocess.run([sys.executable, "-c", code, str(model)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
 def test_cores_pin_the_threads(model):
     before = os.sched_getaffinity(0)
     try:
