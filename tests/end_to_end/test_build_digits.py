@@ -143,7 +143,9 @@ def test_a_missed_budget_is_exit_code_4_and_the_bundle_is_there(built, run_cli, 
     [("fp32", "onnxruntime-cpu"), ("fp16", "onnxruntime-cpu"), ("fp16", "openvino-cpu"), ("fp16", "cuda")],
 )
 def test_float_precisions(built, tmp_path, precision, target):
-    result = edgekd.build("digits", [target], out=tmp_path, overrides=[*FAST, f"quantize.precision={precision}"])
+    # By size, fp16 ships weights stored in int8: the test below.
+    asked = [f"quantize.precision={precision}", "quantize.prefer=speed"]
+    result = edgekd.build("digits", [target], out=tmp_path, overrides=[*FAST, *asked])
     row = result.bundles[0]
     assert row["precision"] == precision
     assert row["accuracy"]["master"] is None
@@ -151,6 +153,14 @@ def test_float_precisions(built, tmp_path, precision, target):
         assert row["accuracy"]["compiled"] == pytest.approx(row["accuracy"]["student"], abs=0.006)
     limit = 60_000 if precision == "fp16" else 110_000
     assert row["size_bytes"] < limit
+
+
+def test_fp16_by_size_stores_weights_in_int8(built, tmp_path):
+    asked = ["quantize.precision=fp16", "quantize.prefer=size"]
+    row = edgekd.build("digits", ["onnxruntime-cpu"], out=tmp_path, overrides=[*FAST, *asked]).bundles[0]
+    assert load_bundle(row["path"]).manifest["chosen"] == "weights-int8"
+    assert row["accuracy"]["compiled"] == pytest.approx(row["accuracy"]["student"], abs=0.006)
+    assert row["size_bytes"] < 40_000
 
 
 def test_the_rtx_target_is_fp16_by_itself(built, tmp_path):
