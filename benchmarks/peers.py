@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from edgekd.runtime.session_openvino import openvino_core
+
 ATTENTION = ("swin_t", "vit_b_16", "efficientformerv2_s0")
 # NNCF's own name for networks whose quantization scheme is that of transformers.
 TRANSFORMERS = ("swin_t", "vit_b_16")
@@ -84,7 +86,7 @@ def _nncf_maker(preset: str, transformer: bool, fix: str | None) -> Callable[[Pa
 
         more = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix[fix]) if fix else None
         quantized = nncf.quantize(
-            openvino.Core().read_model(source),
+            openvino_core().read_model(source),
             nncf.Dataset([sample[None] for sample in calibration]),
             preset=nncf.QuantizationPreset[preset],
             model_type=nncf.ModelType.TRANSFORMER if transformer else None,

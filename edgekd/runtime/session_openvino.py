@@ -52,9 +52,8 @@ class OpenVinoSession:
             raise RuntimeMissing(f"OpenVINO is not installed ({error})", 'pip install "edgekd[openvino]"') from error
         self._threads, self._precision = threads, precision
         self._version = openvino.__version__
-        self._core = openvino_core()
         try:
-            self._model = self._core.read_model(path)
+            self._model = openvino_core().read_model(path)
         except Exception as error:
             raise SessionError(f"OpenVINO cannot load {path}: {error}") from error
         self.inputs = [_spec(port, port.node.friendly_name) for port in self._model.inputs]
@@ -118,7 +117,7 @@ class OpenVinoSession:
             if any(port.partial_shape.is_dynamic for port in model.inputs):
                 model = model.clone()
                 model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
-            request = self._core.compile_model(model, "CPU", options).create_infer_request()
+            request = openvino_core().compile_model(model, "CPU", options).create_infer_request()
         except Exception as error:
             raise SessionError(f"OpenVINO cannot compile the model: {error}") from error
         # With static shapes the request's memory stays where it is, so these views stay valid.
