@@ -33,6 +33,7 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
         ValueError: the form keeps layers in float that the master does not have.
     """
     graph = Graph(onnx.load(master.path))
+    graph.untie_weights()
     unknown = form.float_layers - graph.producer.keys()
     if unknown:
         raise ValueError(f"{form.name} keeps layers in float that the master does not have: {sorted(unknown)}")
@@ -154,10 +155,10 @@ def cures_of(graph: Graph, reads: dict[str, str], kept: set[str], sites: dict[st
 def _write_weight(graph: Graph, layer: Layer, site: Site, form: QuantForm, cures: Cures) -> None:
     """Float weight, Q and DQ become an int8 constant and a DQ, with the master's scale (or its allowed tightening)."""
     codes, written = written_weight(graph, layer, site, form, tighten=cures.tightens(layer.node.output[0]))
-    # Shared constants of other layers must not change: all get names of this layer.
-    layer.dequantize.input[0] = graph.set_constant(f"{layer.weight}_int8", codes)
-    layer.dequantize.input[1] = graph.set_constant(f"{layer.weight}_scale", written)
-    layer.dequantize.input[2] = graph.set_constant(f"{layer.weight}_zero_point", np.zeros(written.shape, np.int8))
+    owner = layer.node.output[0]
+    parameters = {"int8": codes, "scale": written, "zero_point": np.zeros(written.shape, np.int8)}
+    for index, (kind, value) in enumerate(parameters.items()):
+        layer.dequantize.input[index] = graph.add_constant(f"{layer.weight}_{kind}", value, owner)
     graph.model.graph.node.remove(layer.quantize)
     graph.refresh()
 
@@ -216,15 +217,16 @@ def _integer_head_bias(graph: Graph) -> None:
         data, weight, bias = (graph.producer.get(name) for name in node.input)
         if data is None or weight is None or bias is not None or not graph.is_site_output(node.input[0]):
             continue
-        name = node.input[2]
+        name, owner = node.input[2], node.output[0]
         scale = (graph.array(data.input[1]) * graph.array(weight.input[1])).astype(np.float32)
         codes = np.rint(graph.array(name) / scale).astype(np.int32)
         parts = [
-            graph.set_constant(f"{name}_int32", codes),
-            graph.set_constant(f"{name}_scale", scale),
-            graph.set_constant(f"{name}_zero_point", np.zeros(scale.shape, np.int32)),
+            graph.add_constant(f"{name}_int32", codes, owner),
+            graph.add_constant(f"{name}_scale", scale, owner),
+            graph.add_constant(f"{name}_zero_point", np.zeros(scale.shape, np.int32), owner),
         ]
-        node.input[2] = f"{name}_dequantized"
+        # Linear layers may share a bias.
+        node.input[2] = f"{name}_dequantized_for_{owner}"
         dequantize = helper.make_node("DequantizeLinear", parts, [node.input[2]], name=node.input[2], axis=0)
         graph.model.graph.node.insert(list(graph.model.graph.node).index(node), dequantize)
         graph.refresh()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -210,6 +211,33 @@ class Graph:
             self.model.graph.initializer.append(tensor)
             self.constants[name] = self.model.graph.initializer[-1]
         return name
+
+    def add_constant(self, name: str, value: np.ndarray, owner: str) -> str:
+        """Add an initializer for ``owner``; one of its own where another value has the name. Returns its name."""
+        if name in self.constants:
+            found = self.array(name)
+            if found.dtype == value.dtype and np.array_equal(found, value):
+                return name
+            name = f"{name}_of_{owner}"
+        return self.set_constant(name, value)
+
+    def untie_weights(self) -> None:
+        """Layers that share a weight get a Q/DQ pair each, since each may be written with other numbers, or in float.
+
+        The float constant stays one.
+        """
+        nodes, seen = self.model.graph.node, set[str]()
+        for layer in self.layers():
+            if layer.dequantize.output[0] in seen:
+                pair = [copy.deepcopy(one) for one in (layer.quantize, layer.dequantize)]
+                for one in pair:
+                    one.output[0] = one.name = f"{one.output[0]}_of_{layer.node.output[0]}"
+                pair[1].input[0], layer.node.input[1] = pair[0].output[0], pair[1].output[0]
+                place = list(nodes).index(layer.node)
+                for offset, one in enumerate(pair):
+                    nodes.insert(place + offset, one)
+            seen.add(layer.dequantize.output[0])
+        self.refresh()
 
     def drop_unused(self) -> None:
         """Remove constants and nodes that nothing reads."""
