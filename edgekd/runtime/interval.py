@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -35,6 +36,7 @@ def trimmed_interval(values: Sequence[float], *, error: float) -> tuple[float, f
     return mean, mean - half, mean + half
 
 
+@lru_cache(maxsize=4096)
 def t_quantile(error: float, freedom: int) -> float:
     """The t that Student's distribution of ``freedom`` degrees exceeds in absolute value with probability ``error``.
 
