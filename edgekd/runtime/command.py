@@ -23,14 +23,11 @@ from .manifest import read_manifest
 from .measurements import append_entry, new_entry
 from .model import Model, NotFinalized
 from .preprocess import PreprocessError
-from .process import WorkerFailed
+from .process import REFUSED, WorkerFailed
 from .sessions import RuntimeMissing, SessionError
 from .verify import exit_code, outcome, tell, verify
 
 DONE, INTERNAL, BAD_BUNDLE, MISSING, INTERRUPTED = 0, 1, 2, 5, 130
-
-# What a measuring process says of a model that does not hold; else it crashed or hung.
-_REFUSED = ("WrongOutputs", "SessionError")
 
 
 def main(root: Path, arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +50,7 @@ def main(root: Path, arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _tell("interrupted", INTERRUPTED)
     except WorkerFailed as error:
-        return _tell(error, BAD_BUNDLE if error.kind in _REFUSED else INTERNAL)
+        return _tell(error, BAD_BUNDLE if error.kind in REFUSED else INTERNAL)
 
 
 def _verify(root: Path, options: argparse.Namespace) -> int:

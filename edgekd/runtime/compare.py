@@ -19,6 +19,7 @@ import numpy as np
 from .interval import trimmed_interval
 from .process import WorkerProcess, start
 from .spec import ModelSpec
+from .witness import Witnesses
 
 # A block lasts a random time between these, so that no disturbance of a fixed period stays in step with the blocks.
 BLOCK_MS = (25.0, 50.0)
@@ -32,10 +33,20 @@ ERROR = 0.01
 
 
 @dataclass(frozen=True)
+class Side:
+    """One process of a pair: what else was seen of it, its peak resident bytes, and ns that timing adds to a run."""
+
+    witnesses: Witnesses
+    peak_bytes: int | None
+    overhead_ns: float
+
+
+@dataclass(frozen=True)
 class Pair:
     """One model against another in one pair of fresh processes: block medians in ns, (one, against) a round."""
 
     blocks_ns: tuple[tuple[float, float], ...]
+    sides: tuple[Side, Side] | None = None
 
     @property
     def log_ratio(self) -> float:
@@ -149,7 +160,12 @@ def measure_pairs(
                 sides = [index, last] if rng.random() < 0.5 else [last, index]
                 found = {side: block(side, ms) for side in sides}
                 rounds[index].append((found[index], found[last]))
-    return [Pair(tuple(row)) for row in rounds]
+        seen = [_side(workers[index]) for index in range(len(everyone))]
+    return [Pair(tuple(row), (one, seen[last])) for row, one in zip(rounds, seen[:last], strict=True)]
+
+
+def _side(worker: WorkerProcess) -> Side:
+    return Side(Witnesses.of(worker.counted), worker.peak_memory(), worker.overhead_ns())
 
 
 def conclude(label: str, against: str, pairs: Sequence[Pair], error: float = ERROR) -> Comparison:

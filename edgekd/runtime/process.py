@@ -21,6 +21,8 @@ from .spec import ModelSpec
 
 # Seconds: to import numpy and say ready; to load a model and run it once; on top of a block's own time.
 START_LIMIT, LOAD_LIMIT, BLOCK_LIMIT = 120.0, 600.0, 60.0
+# Kinds of WorkerFailed by which a model does not hold; of all others the process crashed or hung.
+REFUSED = ("WrongOutputs", "SessionError")
 # This folder by its path, under the name that it has on devices: whatever else is importable there or here. The
 # current folder, which `-c` puts first, is left out.
 _START = """\
@@ -65,6 +67,8 @@ class WorkerProcess:
 
     def __init__(self, label: str, *, padding: int = 0, where: str = "") -> None:
         self.label, self.where = label, where
+        # Of each block so far; see `witness`.
+        self.counted: list[dict[str, Any]] = []
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
         self._buffer = b""
         self._stopped = False
@@ -110,7 +114,12 @@ class WorkerProcess:
         """Nanoseconds of each run of one timed block of ``ms`` milliseconds."""
         limit = BLOCK_LIMIT + 10 * ((ms + lead_ms) / 1e3 + (min_runs + 1) * run_s)
         answer = self.command("block", limit, ms=ms, min_runs=min_runs, max_runs=max_runs, lead_ms=lead_ms)
+        self.counted.append(answer["counted"])
         return list(answer["ns"])
+
+    def overhead_ns(self) -> float:
+        """Nanoseconds that the timing loop itself adds to a run."""
+        return float(self.command("overhead", BLOCK_LIMIT)["ns"])
 
     def bare(self, spec: ModelSpec) -> None:
         """Read the spec's feeds and no model: what memory is compared with."""

@@ -26,6 +26,7 @@ class ModelSpec:
     ``tolerance`` by name (see `golden.compare`). All of ``feeds`` are one run; where they are ``singly`` many, each
     sample (or each of the model's own batches, where it has a fixed one) is a run, and the first one is timed.
     ``threads`` are what is wanted; a worker never gets more than the machine lets it have. ``cores`` pins it.
+    ``planted_delay`` slows every run down by that share (see `planted.BusyDelay`); only experiments set it.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class ModelSpec:
     label: str = ""
     cores: tuple[int, ...] | None = None
     singly: bool = False
+    planted_delay: float = 0.0
 
     def with_golden(
         self: Spec, outputs: Mapping[str, np.ndarray], folder: Path, tolerance: Tolerance | Mapping[str, Any]
@@ -68,6 +70,7 @@ class ModelSpec:
             "label": self.label,
             "cores": list(self.cores) if self.cores is not None else None,
             "singly": self.singly,
+            "planted_delay": self.planted_delay,
         }
 
     @classmethod

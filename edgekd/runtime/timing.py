@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 # Warm-up: the medians of this many windows in a row lie within STEADY of each other.
@@ -33,6 +34,11 @@ def timed(run: Callable[[], Any], *, ms: float, min_runs: int = 1, max_runs: int
             return samples
 
 
+def overhead_ns() -> float:
+    """What the loop adds to each run: the median of a callable that does nothing, in nanoseconds."""
+    return float(statistics.median(timed(partial(_nothing, {}), ms=5.0)))
+
+
 def warm_up(run: Callable[[], Any], cap_s: float) -> Warmed:
     """Run until the speed is steady or ``cap_s`` seconds are over."""
     begin, medians, runs = time.perf_counter(), [], 0
@@ -44,3 +50,7 @@ def warm_up(run: Callable[[], Any], cap_s: float) -> Warmed:
         steady = len(last) == WINDOWS and max(last) <= STEADY * min(last)
         if steady or time.perf_counter() - begin >= cap_s:
             return Warmed(runs, steady, min(last))
+
+
+def _nothing(_: dict[str, Any]) -> None:
+    """A session that has no work, called as one is."""

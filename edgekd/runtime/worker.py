@@ -23,9 +23,11 @@ from typing import Any
 import numpy as np
 
 from .golden import match, own_batch, run_singly
+from .planted import BusyDelay
 from .sessions import Session, open_session
 from .spec import ModelSpec, load_arrays
-from .timing import timed, warm_up
+from .timing import overhead_ns, timed, warm_up
+from .witness import Watch, difference, mean_khz
 
 _PR_SET_PDEATHSIG = 1
 
@@ -41,6 +43,8 @@ class Worker:
         self.feeds: dict[str, np.ndarray] = {}
         self.session: Session
         self.run: Callable[[], Any]
+        self.planted: BusyDelay | None = None
+        self.watch = Watch()
 
     def load(self, spec: dict[str, Any]) -> dict[str, Any]:
         """Open the model, run it once and check its golden outputs: what was opened, load and first-run time."""
@@ -62,6 +66,8 @@ class Worker:
                 if not one.ok:
                     raise WrongOutputs(f"output {one.output} {one.detail}")
         self.run = partial(self.session.run, self.feeds)
+        if model.planted_delay:
+            self.run = self.planted = BusyDelay(self.run, model.planted_delay)
         # A collection in the middle of a run would be timed as the model's.
         gc.collect()
         gc.freeze()
@@ -79,13 +85,25 @@ class Worker:
         """Run until the speed is steady or ``cap_s`` seconds are over."""
         return warm_up(self.run, cap_s)._asdict()
 
-    def block(
-        self, ms: float, min_runs: int = 1, max_runs: int = 100_000, lead_ms: float = 2.0
-    ) -> dict[str, list[int]]:
-        """Run for ``ms`` after an untimed lead-in (a stopped process comes back with cold caches)."""
+    def block(self, ms: float, min_runs: int = 1, max_runs: int = 100_000, lead_ms: float = 2.0) -> dict[str, Any]:
+        """Run for ``ms`` after an untimed lead-in (a stopped process comes back with cold caches).
+
+        ``ns`` of each run, and what the `Watch` counted meanwhile.
+        """
+        if self.planted is not None:
+            self.planted.renew()
+        machine = self.watch.machine()
         if lead_ms > 0:
             timed(self.run, ms=lead_ms)
-        return {"ns": timed(self.run, ms=ms, min_runs=min_runs, max_runs=max_runs)}
+        process = self.watch.process()
+        samples = timed(self.run, ms=ms, min_runs=min_runs, max_runs=max_runs)
+        counted = difference(process, self.watch.process())
+        counted |= difference(machine, self.watch.machine())
+        return {"ns": samples, "counted": {**counted, "khz": mean_khz(), "runs": len(samples), "blocks": 1}}
+
+    def overhead(self) -> dict[str, float]:
+        """Nanoseconds that the timing loop itself adds to a run."""
+        return {"ns": overhead_ns()}
 
     def bare(self, spec: dict[str, Any]) -> dict[str, Any]:
         """Read the feeds and no model: what memory is compared with."""

@@ -1,0 +1,93 @@
+"""The latency gate, live: pairs of fresh processes until a verdict, or the end of the time budget."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .compare import Pair, measure_pairs
+from .process import REFUSED, WorkerFailed
+from .sequential import Decision, Plan, decide
+from .spec import ModelSpec
+from .staging import LABELS, equal_paths
+
+# Seconds of blocks a pair. Starting, loading and warming up two processes takes 0.8 s and more, so that much shorter
+# pairs waste the time; much longer ones leave too few pairs, whose spread is what is trusted (docs/bench.md).
+SECONDS = 0.6
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Which model failed in the middle, and how."""
+
+    label: str
+    where: str
+    what: str
+
+
+@dataclass(frozen=True)
+class GateRun:
+    """What was measured until ``decision``; ``seconds`` each pair took, start to end.
+
+    ``failure``: a process crashed, hung or changed its answers; the pairs before it are kept, and decide nothing.
+    """
+
+    plan: Plan
+    pairs: tuple[Pair, ...]
+    seconds: tuple[float, ...]
+    decision: Decision
+    failure: Failure | None = None
+
+    @property
+    def log_ratios(self) -> list[float]:
+        """The pairs' values, in the order they were measured."""
+        return [pair.log_ratio for pair in self.pairs]
+
+
+def compare_until_decided(
+    new: ModelSpec,
+    old: ModelSpec,
+    plan: Plan,
+    *,
+    budget_s: float = 60.0,
+    seconds: float = SECONDS,
+    seed: int = 0,
+    after_pair: Callable[[int], object] = lambda _: None,
+) -> GateRun:
+    """``new`` against ``old`` until ``plan`` decides, its looks are over, or another pair would outlast the budget.
+
+    At least one pair is measured, whatever the budget. ``seconds`` of blocks a pair, ``seed`` of the orders;
+    ``after_pair`` is told the number of pairs so far. The same pairs, replayed by `sequential.decide`, tell the same.
+
+    Raises:
+        RuntimeMissing: a runtime is not here.
+        WorkerFailed: before anything was timed: a model does not load or does not give its golden outputs.
+    """
+    begin = time.monotonic()
+    rng = np.random.default_rng(seed)
+    pairs: list[Pair] = []
+    took: list[float] = []
+    failure = None
+    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
+        sides = equal_paths([new, old], Path(folder))
+        while (decision := decide([pair.log_ratio for pair in pairs], plan, ended=False)).verdict is None:
+            start = time.monotonic()
+            if pairs and start - begin + float(np.median(took)) > budget_s:
+                decision = decide([pair.log_ratio for pair in pairs], plan, ended=True)
+                break
+            try:
+                pairs += measure_pairs(sides[:1], sides[1], seconds=seconds, rng=rng)
+            except WorkerFailed as error:
+                named = (new, old)[LABELS.index(error.label)]
+                if not pairs and error.kind in REFUSED:
+                    raise WorkerFailed(error.what, label=named.name, where=str(named.path), kind=error.kind) from error
+                failure = Failure(named.name, str(named.path), error.what)
+                break
+            took.append(time.monotonic() - start)
+            after_pair(len(pairs))
+    return GateRun(plan, tuple(pairs), tuple(took), decision, failure)

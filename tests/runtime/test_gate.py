@@ -1,0 +1,140 @@
+"""The live gate on real models in real processes; conftest asserts after each test that no worker is left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import pytest
+from conv_chains import feeds
+
+from edgekd.runtime import process
+from edgekd.runtime.gate import compare_until_decided
+from edgekd.runtime.planted import BusyDelay
+from edgekd.runtime.process import WorkerFailed, WorkerProcess
+from edgekd.runtime.sequential import Plan, decide
+from edgekd.runtime.sessions import open_session
+from edgekd.runtime.spec import save_arrays
+from edgekd.runtime.staging import equal_paths
+
+
+@pytest.fixture
+def slow(spec, chains):
+    return replace(spec, path=chains / "ten.onnx", label="slow")
+
+
+def test_ten_times_the_work_is_a_regression_and_its_reverse_passes(spec, slow):
+    plan = Plan(0.05, looks=(2, 3, 4), error=0.2)
+    told = []
+    found = compare_until_decided(slow, spec, plan, seconds=0, after_pair=told.append)
+    assert found.decision.verdict == "regression"
+    assert found.decision == decide(found.log_ratios, plan, ended=False)
+    assert told == list(range(1, len(found.pairs) + 1))
+    assert len(found.seconds) == len(found.pairs) == found.decision.looks[-1].pairs
+    assert found.failure is None
+    for side in found.pairs[0].sides:
+        assert side.witnesses.cpu_share > 0
+        assert side.peak_bytes > 1e7
+        assert 0 < side.overhead_ns < 1e5
+    assert compare_until_decided(spec, slow, plan, seconds=0).decision.verdict == "pass"
+
+
+def test_the_time_budget_ends_it(spec):
+    found = compare_until_decided(spec, spec, Plan(0.05), budget_s=0.1, seconds=0)
+    assert len(found.pairs) == 1
+    assert found.decision.verdict == "inconclusive"
+
+
+def test_a_model_that_dies_in_the_middle_leaves_what_was_measured(spec, slow, monkeypatch):
+    load, loads = WorkerProcess.load, []
+
+    def dies(self, model):
+        answer = load(self, model)
+        loads.append(model.path)
+        if len(loads) == 4:
+            psutil.Process(self.pid).kill()
+        return answer
+
+    monkeypatch.setattr(WorkerProcess, "load", dies)
+    found = compare_until_decided(slow, replace(spec, label="base"), Plan(0.0), seconds=0)
+    assert len(found.pairs) == len(found.seconds) == 1
+    assert found.pairs[0].blocks_ns
+    assert found.decision.verdict is None
+    victim = slow if loads[3].name == slow.path.name else replace(spec, label="base")
+    assert (found.failure.label, found.failure.where) == (victim.label, str(victim.path))
+    assert "killed by SIGKILL" in found.failure.what
+
+
+def test_a_model_that_hangs_is_killed_at_its_time_limit(spec, monkeypatch):
+    monkeypatch.setattr(process, "BLOCK_LIMIT", 0.3)
+    hanging = replace(spec, label="hanging", planted_delay=1e9)
+    found = compare_until_decided(hanging, spec, Plan(0.0), seconds=0)
+    assert found.pairs == ()
+    assert found.failure.label == "hanging"
+    assert "gave no answer to 'block' within" in found.failure.what
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_wrong_answers_are_refused_before_anything_is_timed(spec, slow, tmp_path, monkeypatch, side):
+    monkeypatch.setattr(WorkerProcess, "block", lambda *_, **__: pytest.fail("timed"))
+    outputs = open_session(spec.path, "onnxruntime", threads=1).run(feeds())
+    wrong = replace(spec, label="liar").with_golden({"logits": outputs["logits"] + 1}, tmp_path, 0.1)
+    sides = [slow, slow]
+    sides[side] = wrong
+    with pytest.raises(WorkerFailed, match=r"one\.onnx: liar: output logits differs") as error:
+        compare_until_decided(*sides, Plan(0.0))
+    assert error.value.kind == "WrongOutputs"
+
+
+def test_paths_are_equally_long_and_lead_to_the_same_files(spec, tmp_path):
+    long = tmp_path / "a folder of some length"
+    long.mkdir()
+    (long / "model-of-a-long-name.onnx").write_bytes(spec.path.read_bytes())
+    (long / "weights.bin").write_bytes(b"beside it")
+    other = replace(spec, path=long / "model-of-a-long-name.onnx", feeds=save_arrays(feeds(2), long))
+    other = other.with_golden({"logits": np.zeros(3)}, long, 0.5)
+    (tmp_path / "staged").mkdir()
+    one, two = equal_paths([spec, other], tmp_path / "staged")
+    assert len(str(one.path)) == len(str(two.path)) == len(str(one.feeds)) == len(str(two.feeds))
+    assert one.path.samefile(spec.path)
+    assert two.path.samefile(other.path)
+    assert two.path.with_name("weights.bin").read_bytes() == b"beside it"
+    assert two.golden.samefile(other.golden)
+    assert one.golden is None
+    assert len(one.label) == len(two.label)
+    assert replace(two, path=other.path, feeds=other.feeds, golden=other.golden, label=other.label) == other
+
+
+def test_a_planted_delay_is_its_share_of_the_runs_before(monkeypatch):
+    now = [0]
+
+    def clock():
+        now[0] += 1
+        return now[0]
+
+    def run():
+        now[0] += cost[0]
+
+    monkeypatch.setattr("time.perf_counter_ns", clock)
+    cost = [10_000]
+    delayed = BusyDelay(run, 0.05)
+
+    def took() -> int:
+        start = now[0]
+        delayed()
+        return now[0] - start
+
+    assert took() == pytest.approx(10_000, abs=5)
+    delayed.renew()
+    assert took() == pytest.approx(10_500, abs=5)
+    cost[0] = 20_000
+    assert [took(), took()] == pytest.approx([20_500, 20_500], abs=5)
+    delayed.renew()
+    assert took() == pytest.approx(21_000, abs=5)
+
+
+def test_a_planted_delay_is_found(spec):
+    plan = Plan(0.1, looks=(2, 3), error=0.3)
+    found = compare_until_decided(replace(spec, planted_delay=1.0), spec, plan, seconds=0)
+    assert found.decision.verdict == "regression"
