@@ -17,6 +17,7 @@ from edgekd.lower.graph import AVERAGES, PASSING, WEIGHTED, Graph, Layer, SiteNo
 from edgekd.lower.groups import float_nodes
 from edgekd.lower.numbers import clip_at, is_half, least_scale, site_parameters, weight_parameters
 from edgekd.lower.overflow import least_scales
+from edgekd.lower.permutations import spell_permutations
 from edgekd.lower.shield import shield_float_weights
 from edgekd.lower.spelling import spell
 from edgekd.lower.stored import store_int8
@@ -67,6 +68,8 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
         _integer_head_bias(graph)
     if rules.SPELLS_HARDSWISH:
         spell(graph, form, in_float)
+    if rules.SPELLS_PERMUTATIONS:
+        spell_permutations(graph)
     if rules.QUANTIZES_WEIGHTS:
         shield_float_weights(graph)
     if form.weights == "int8":

@@ -13,6 +13,7 @@ from edgekd.lower.apply import cures_of, written_weight
 from edgekd.lower.cures import Cures
 from edgekd.lower.graph import Graph, Layer
 from edgekd.lower.numbers import clip_at, site_parameters
+from edgekd.lower.permutations import with_gathers
 from edgekd.lower.spelling import unspelled
 from edgekd.lower.stored import is_reading, is_stored, reads_stored
 
@@ -27,7 +28,7 @@ def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm, *,
         ProofFailed: an operator, a site, a scale, a weight or a bias is not the master's; its place is named.
     """
     strict = onnx.load(master.path)
-    original, graph = Graph(strict), Graph(unspelled(lowered, strict, form))
+    original, graph = Graph(strict), Graph(with_gathers(unspelled(lowered, strict, form), strict))
     cures = _cures(master, original, graph, form, vnni)
     _check_sites(master, graph, form, cures)
     nodes, others = (

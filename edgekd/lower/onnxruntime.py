@@ -17,6 +17,7 @@ INTEGER_BIAS = True
 QUANTIZES_WEIGHTS = True
 # Its hardswish and hardsigmoid have no integer kernels, but additions and products do (spelling.py).
 SPELLS_HARDSWISH = True
+SPELLS_PERMUTATIONS = False
 FUSES_ADD = False
 # A Clip is absorbed by the rounding behind it when that has no code beyond (qdq_util.cc), else the layer stays float.
 FUSES_CLIPS = False

@@ -13,6 +13,7 @@ NEEDS_OUTPUT_SITE = False
 INTEGER_BIAS = False
 QUANTIZES_WEIGHTS = False
 SPELLS_HARDSWISH = False
+SPELLS_PERMUTATIONS = True
 FUSES_ADD = False
 # Any Clip behind a weighted layer or a residual addition is part of its kernel.
 FUSES_CLIPS = True

@@ -16,6 +16,7 @@ NEEDS_OUTPUT_SITE = False
 INTEGER_BIAS = False
 QUANTIZES_WEIGHTS = False
 SPELLS_HARDSWISH = False
+SPELLS_PERMUTATIONS = False
 # A residual addition is part of the convolution on its main path: its skip branch alone is quantized.
 FUSES_ADD = True
 FUSES_CLIPS = True
