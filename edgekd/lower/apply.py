@@ -13,7 +13,7 @@ from edgekd.forms import FORM_KEY, Master, QuantForm, Site
 from edgekd.lower import onnxruntime, openvino, tensorrt
 from edgekd.lower.cures import Cures, choose_cures, how_weights_meet
 from edgekd.lower.floats import store_float16, to_float16
-from edgekd.lower.graph import AVERAGES, PASSING, WEIGHTED, Graph, Layer, SiteNode
+from edgekd.lower.graph import AVERAGES, CLIPS, PASSING, WEIGHTED, Graph, Layer, SiteNode
 from edgekd.lower.groups import float_nodes
 from edgekd.lower.numbers import clip_at, is_half, least_scale, site_parameters, weight_parameters
 from edgekd.lower.overflow import least_scales
@@ -62,6 +62,7 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
             _write_weight(graph, layer, sites[reads[layer.node.output[0]]], form, cures)
         else:
             graph.bypass(layer.quantize, layer.dequantize)
+    graph.refresh()
     for node in graph.sites():
         _write_site(graph, node, sites[node.tensor], form, few_codes=node.tensor in cures.few_codes)
     if form.bias == "int32":
@@ -103,26 +104,29 @@ def _next_site(graph: Graph, name: str) -> bool:
 
 def _drop_useless_sites(graph: Graph, in_float: set[str], rules: ModuleType) -> None:
     """Sites that neither end nor begin anything integer only cost accuracy and time."""
-    changed = True
-    while changed:
-        changed = False
+    dropped = True
+    # A dropped site makes others useless, never useful: in which order they go makes no difference.
+    while dropped:
+        dropped = False
         for site in graph.sites():
-            producer = graph.producer.get(site.tensor)
-            if producer is not None and producer.op_type in ("Relu", "Clip"):
-                producer = graph.producer.get(producer.input[0])
-            producer = graph.without_bias(producer) if producer is not None else None
-            ends = (
-                rules.NEEDS_OUTPUT_SITE and producer is not None and _may_be_integer(graph, producer, in_float, rules)
-            )
-            users = graph.consumers.get(site.dequantize.output[0], [])
-            begins = any(
-                _may_be_integer(graph, user, in_float, rules) or _passes_to_integer(graph, user, in_float)
-                for user in users
-            )
-            if not ends and not begins:
+            if not (_ends_integers(graph, site, in_float, rules) or _begins_integers(graph, site, in_float, rules)):
                 graph.bypass(site.quantize, site.dequantize)
-                changed = True
-                break
+                dropped = True
+
+
+def _ends_integers(graph: Graph, site: SiteNode, in_float: set[str], rules: ModuleType) -> bool:
+    producer = graph.producer.get(site.tensor)
+    if producer is not None and producer.op_type in CLIPS:
+        producer = graph.producer.get(producer.input[0])
+    producer = graph.without_bias(producer) if producer is not None else None
+    return rules.NEEDS_OUTPUT_SITE and producer is not None and _may_be_integer(graph, producer, in_float, rules)
+
+
+def _begins_integers(graph: Graph, site: SiteNode, in_float: set[str], rules: ModuleType) -> bool:
+    return any(
+        _may_be_integer(graph, user, in_float, rules) or _passes_to_integer(graph, user, in_float)
+        for user in graph.consumers.get(site.dequantize.output[0], [])
+    )
 
 
 def _may_be_integer(graph: Graph, node: onnx.NodeProto, in_float: set[str], rules: ModuleType) -> bool:
@@ -162,8 +166,7 @@ def _write_weight(graph: Graph, layer: Layer, site: Site, form: QuantForm, cures
     parameters = {"int8": codes, "scale": written, "zero_point": np.zeros(written.shape, np.int8)}
     for index, (kind, value) in enumerate(parameters.items()):
         layer.dequantize.input[index] = graph.add_constant(f"{layer.weight}_{kind}", value, owner)
-    graph.model.graph.node.remove(layer.quantize)
-    graph.refresh()
+    graph.remove(layer.quantize)
 
 
 def written_weight(

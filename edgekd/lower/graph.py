@@ -194,13 +194,25 @@ class Graph:
 
     def bypass(self, quantize: onnx.NodeProto, dequantize: onnx.NodeProto) -> None:
         """Take a Q/DQ pair out: its users read the float value."""
-        for node in self.consumers.get(dequantize.output[0], []):
+        source, result = quantize.input[0], dequantize.output[0]
+        readers = self.consumers.pop(result, [])
+        for node in readers:
             for index, name in enumerate(node.input):
-                if name == dequantize.output[0]:
-                    node.input[index] = quantize.input[0]
-        self.model.graph.node.remove(dequantize)
-        self.model.graph.node.remove(quantize)
-        self.refresh()
+                if name == result:
+                    node.input[index] = source
+        self.remove(dequantize)
+        self.remove(quantize)
+        self.consumers[source] = [*self.consumers.get(source, []), *readers]
+
+    def remove(self, node: onnx.NodeProto) -> None:
+        """Take a node out, without reading the whole graph anew."""
+        self.model.graph.node.remove(node)
+        for name in node.output:
+            del self.producer[name]
+        for name in node.input:
+            self.consumers[name] = [one for one in self.consumers.get(name, []) if one.output[0] != node.output[0]]
+            if not self.consumers[name]:
+                del self.consumers[name]
 
     def set_constant(self, name: str, value: np.ndarray) -> str:
         """Add or replace an initializer; returns its name."""
