@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from edgekd.backends.base import (
     Availability,
@@ -15,6 +15,7 @@ from edgekd.backends.base import (
     precision_of,
     runtime_errors,
 )
+from edgekd.backends.openvino_layers import compute_layers, layers_of
 from edgekd.backends.openvino_profile import kernel_times
 from edgekd.forms import CompiledModel, LayerInfo, LayerTime, QuantForm
 from edgekd.runtime.session_openvino import compile_options, openvino_core
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
 X86 = QuantForm(name="int8", rules="openvino", nonnegative="u8/255", signed="s8", floors=True)
 # On ARM a zero point sends a layer to fp16, so non-negative tensors keep zero point 0 there.
 ARM = QuantForm(name="int8", rules="openvino", nonnegative="s8/127", signed="s8")
-
-_COMPUTE = {"Convolution", "Deconvolution", "FullyConnected", "MatMul", "Gemm", "InnerProduct"}
-_INTEGER = {"u8", "i8"}
-_NOT_RUN = {"Input", "Output", "Const"}
 
 
 class OpenVinoBackend:
@@ -80,32 +77,26 @@ class OpenVinoBackend:
 
     def coverage(self, compiled: CompiledModel, target: Target) -> list[LayerInfo]:
         """See `Backend.coverage`; read from the plugin's runtime model at batch 1."""
-        return [layer for layer in self._layers(compiled, target) if layer.op in _COMPUTE]
+        with runtime_errors(str(compiled.path)):
+            return compute_layers(compiled.path, self._session(compiled, target).compiled, _options(compiled, target))
 
     def other_layers(self, compiled: CompiledModel, target: Target) -> list[LayerInfo]:
         """See `Backend.other_layers`."""
-        return [layer for layer in self._layers(compiled, target) if layer.op not in _COMPUTE | _NOT_RUN]
+        with runtime_errors(str(compiled.path)):
+            return layers_of(self._session(compiled, target).compiled)[1]
 
     def profile(self, compiled: CompiledModel, target: Target, feeds: dict[str, np.ndarray]) -> list[LayerTime]:
         """See `Backend.profile`."""
         self.load(compiled, target)  # a missing runtime and a broken file are told as everywhere
-        precision = compiled.meta.get("inference_precision", target.runtime.inference_precision)
-        return kernel_times(compiled.path, compile_options(target.runtime.threads, precision=precision), feeds)
+        return kernel_times(compiled.path, _options(compiled, target), feeds)
 
-    def _layers(self, compiled: CompiledModel, target: Target) -> list[LayerInfo]:
-        session = cast("OpenVinoSession", self.load(compiled, target))
-        with runtime_errors(str(compiled.path)):
-            model = session.compiled.get_runtime_model()
-        layers = []
-        for node in model.get_ordered_ops():
-            info = node.get_rt_info()
-            precision = _text(info, "runtimePrecision")
-            layers.append(LayerInfo(node.friendly_name, _text(info, "layerType"), precision in _INTEGER, precision))
-        return layers
+    def _session(self, compiled: CompiledModel, target: Target) -> OpenVinoSession:
+        return cast("OpenVinoSession", self.load(compiled, target))
 
 
-def _text(info: Any, key: str) -> str:
-    return str(info[key].astype(str)) if key in info else ""
+def _options(compiled: CompiledModel, target: Target) -> dict[str, str]:
+    precision = compiled.meta.get("inference_precision", target.runtime.inference_precision)
+    return compile_options(target.runtime.threads, precision=precision)
 
 
 def cpu_capabilities() -> list[str]:

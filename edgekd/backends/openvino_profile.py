@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekd.backends.openvino_layers import text_of
 from edgekd.backends.profiling import WARM, Names, run_often
 from edgekd.forms import LayerTime
 from edgekd.runtime.session_openvino import openvino_core
@@ -38,11 +39,7 @@ def kernel_times(path: Path, options: dict[str, str], feeds: dict[str, np.ndarra
         if not any(times):
             continue
         info = made_of.get(name, {})
-        integer = _text(info, "runtimePrecision") in _INTEGER
-        values = names.values([*_text(info, "originalLayersNames").split(","), name])
+        integer = text_of(info, "runtimePrecision") in _INTEGER
+        values = names.values([*text_of(info, "originalLayersNames").split(","), name])
         found.append(LayerTime(name, one.node_type, round(statistics.median(times), 2), integer, values))
     return found
-
-
-def _text(info: Any, key: str) -> str:
-    return str(info[key].astype(str)) if key in info else ""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CHANNELS, SIDE = 16, 8
+CHANNELS, SIDE, WIDTH = 16, 8, 32
 
 
 def conv(
@@ -62,6 +62,41 @@ class SqueezeExcite(nn.Module):
         return x * F.hardsigmoid(self.up(torch.relu(self.down(F.adaptive_avg_pool2d(x, 1)))))
 
 
+class Split(nn.Module):
+    """ShuffleNetV2's unit: one half of the channels is convolved, then both are concatenated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch = conv(CHANNELS // 2, CHANNELS // 2, 3, 1, nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two = x.chunk(2, 1)
+        return torch.cat([one, self.branch(two)], 1)
+
+
+class Tokens(nn.Module):
+    """A patch embedding to 16 tokens, the ``parts``, their mean and a linear layer."""
+
+    def __init__(self, *parts: nn.Module) -> None:
+        super().__init__()
+        self.patches, self.parts, self.head = nn.Conv2d(3, WIDTH, 2, 2), nn.Sequential(*parts), nn.Linear(WIDTH, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.parts(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+class Attention(nn.Module):
+    """Four heads, with a linear layer behind, as in a ViT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (layer(x).unflatten(2, (4, WIDTH // 4)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
 class Head(nn.Module):
     """Convolution, ReLU, what makes a vector of the maps, linear layers."""
 
@@ -92,6 +127,10 @@ ROWS: dict[str, Callable[[], nn.Module]] = {
     "flatten": lambda: Head(lambda x: x.flatten(1), CHANNELS * SIDE**2),
     "transpose": lambda: Head(lambda x: x.permute(0, 2, 3, 1).flatten(1), CHANNELS * SIDE**2),
     "linear": lambda: Head(lambda x: x.mean((2, 3)), CHANNELS, nn.Linear(CHANNELS, CHANNELS), nn.ReLU()),
+    "channel_shuffle": lambda: Row(conv(CHANNELS, CHANNELS, 1, 4, nn.ReLU()), nn.ChannelShuffle(4)),
+    "split": lambda: Row(Split()),
+    "layer_norm": lambda: Tokens(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, WIDTH), nn.ReLU()),
+    "attention": lambda: Tokens(Attention()),
     "conv_head": lambda: nn.Sequential(conv(3, CHANNELS, 3, 1, nn.ReLU()), nn.Conv2d(CHANNELS, 10, 8), nn.Flatten()),
 }
 
