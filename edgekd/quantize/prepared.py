@@ -16,6 +16,7 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from edgekd.quantize.calibrate import calibrate
 from edgekd.quantize.names import OUTPUT
+from edgekd.quantize.observers import observes_weight
 from edgekd.quantize.rewrite import rewrite
 from edgekd.quantize.sites import StrictQuantizer
 from edgekd.quantize.tracing import export
@@ -79,10 +80,15 @@ class Prepared:
                 quantizer.enable_observer(on)
 
     @contextmanager
-    def floating(self) -> Iterator[None]:
-        """Nothing is rounded inside."""
-        states = [(quantizer, bool(quantizer.fake_quant_enabled[0])) for _, quantizer in self.quantizers()]
-        self.fake_quantize(False)
+    def floating(self, *, weights: bool = True) -> Iterator[None]:
+        """Nothing is rounded inside; with ``weights`` False no activation is."""
+        states = [
+            (quantizer, bool(quantizer.fake_quant_enabled[0]))
+            for _, quantizer in self.quantizers()
+            if weights or not observes_weight(quantizer)
+        ]
+        for quantizer, _ in states:
+            quantizer.enable_fake_quant(False)
         try:
             yield
         finally:
