@@ -14,9 +14,10 @@ in dB against the float network in PyTorch (``snr_db``), and the share of equal 
 ``peer_snr_db`` is the best among the peers' int8 files. Ours is the fastest of edgekd's forms that is at least as
 accurate as that; where no integer one is, the fastest of all, and the row shows it.
 
-All calibrate on the same samples. Networks have random weights, see networks.py: the figures compare files of one
-network, they are no accuracies of trained ones. What fails stands in its row as ``error``. The rows of tensorrt-rtx
-tell what its parser and builder, which need no GPU, say of each form; they have no latencies.
+All calibrate on the same samples; edgekd tries the calibrations of starts.py and keeps the best by these samples, for
+both backends one. Networks have random weights, see networks.py: the figures compare files of one network, they are no
+accuracies of trained ones. What fails stands in its row as ``error``. The rows of tensorrt-rtx tell what its parser and
+builder, which need no GPU, say of each form; they have no latencies.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from pathlib import Path
 from typing import Any
 
 from networks import NETWORKS, make_network
-from rows import Options, make_files, measure_backend
+from rows import measure_backend
+from starts import Options, make_files
 
 from edgekd.measure import describe_machine
 

@@ -8,8 +8,10 @@ import int8_forms
 import numpy as np
 import pytest
 import torch
+from entries import Entry
 from networks import samples
-from rows import Entry, Options, _fitting, make_files, measure_backend, snr_db
+from rows import _fitting, measure_backend
+from starts import SETTINGS, Options, make_files, snr_db
 from torch import nn
 
 OPTIONS = Options(seconds=0, calibration=18, held_out=18)
@@ -52,6 +54,8 @@ def test_a_row_scores_ours_and_the_peers_on_samples_that_nobody_calibrated_on(ba
     files = make_files("tiny", make_tiny(), tmp_path, OPTIONS, size=32)
     row = measure_backend(files, backend, OPTIONS)
     assert row["proof"] == "ok"
+    assert len(row["calibrations_tried_db"]) == len(SETTINGS)
+    assert row["calibrated"] == max(row["calibrations_tried_db"], key=row["calibrations_tried_db"].get)
     assert row["integer"] == row["compute"] == 3
     assert row["integer_coverage"] == 1
     assert row["snr_db"] > 20

@@ -1,0 +1,166 @@
+"""The files of one network on one backend: edgekd's candidates and the other tools', scored and ready to be timed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from peers import peer_makers
+from starts import NetworkFiles, snr_db
+
+from edgekd.backends import Backend
+from edgekd.errors import EdgekdError
+from edgekd.forms import CompiledModel, QuantForm
+from edgekd.measure import ModelSpec
+from edgekd.measure.proof import Hop, onnx_run, prove
+from edgekd.pipeline.candidates import Made, lowered, session_run
+from edgekd.pipeline.mixed import PAYING
+from edgekd.pipeline.mixed_speed import profile_layers
+from edgekd.target import Target
+
+
+@dataclass
+class Entry:
+    """One file in one runtime: whose it is, whether it is integer, its row, and how to time it."""
+
+    name: str
+    ours: bool
+    integer: bool
+    row: dict[str, Any]
+    spec: ModelSpec
+
+
+def our_entries(files: NetworkFiles, backend: Backend, target: Target) -> tuple[list[Entry], list[dict[str, str]]]:
+    """edgekd's candidates as a build makes them, float last, and those left out; a form twice the same once.
+
+    Among them are those in mixed precision, without the layers whose integers gain no time by the runtime's profile.
+    """
+    forms = backend.candidates(target)
+    maker = _Maker(files, backend, target)
+    first = maker.add(forms[0], needed=True)
+    for form in forms[1:-1]:
+        maker.add(form)
+    if first is not None and forms[0].integer:
+        for form in _paying(files, backend, target, forms[0], first):
+            maker.add(form)
+    maker.add(forms[-1], needed=True)
+    return maker.entries, maker.left
+
+
+class _Maker:
+    """Makes entries of forms; ``left`` tells those that do not hold."""
+
+    def __init__(self, files: NetworkFiles, backend: Backend, target: Target) -> None:
+        self.files, self.backend, self.target = files, backend, target
+        self.entries: list[Entry] = []
+        self.left: list[dict[str, str]] = []
+        self._seen: set[bytes] = set()
+
+    def add(self, form: QuantForm, *, needed: bool = False) -> CompiledModel | None:
+        """The compiled form, with an entry; None where it is another one's graph, or left out."""
+        files, backend, target = self.files, self.backend, self.target
+        try:
+            model = lowered(files.folder, form, vnni=target.has_vnni())
+            graph = model.graph.SerializeToString() + form.float_type.encode()
+            integers = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+            if graph in self._seen or integers != form.integer:
+                return None
+            self._seen.add(graph)
+            place = files.folder / target.name / form.name
+            place.mkdir(parents=True)
+            (place / "model.onnx").write_bytes(model.SerializeToString())
+            compiled = backend.compile(place / "model.onnx", target, place, form=form)
+        except EdgekdError as error:
+            if needed:
+                raise
+            self.left.append({"name": form.name, "why": error.what})
+            return None
+        entry = _entry(files, backend, target, compiled, form.name, ours=True, integer=form.integer)
+        entry.row["proof"] = _proof(files, backend, target, compiled, integer=form.integer)
+        self.entries.append(entry)
+        return compiled
+
+
+def _paying(
+    files: NetworkFiles, backend: Backend, target: Target, form: QuantForm, compiled: CompiledModel
+) -> list[QuantForm]:
+    """The rules' own choice without the layers whose integers gain no time, as a build finds them."""
+    made = Made({"form": form.to_json()}, compiled)
+    scratch = files.folder / target.name / "profile"
+    found = profile_layers(backend, target, files.folder, made, scratch, files.calibration[:1])
+    return [
+        replace(form, name=name, float_layers=found.values(kept))
+        for name, (kept, _) in zip(PAYING, found.floats, strict=False)
+    ]
+
+
+def peer_entries(files: NetworkFiles, backend: Backend, target: Target) -> tuple[list[Entry], list[dict[str, str]]]:
+    """The other tools' int8 files, in each inference precision the backend has here; those that fail, with the words.
+
+    The float forms are edgekd's own, which are nobody's.
+    """
+    entries: list[Entry] = []
+    failed: list[dict[str, str]] = []
+    precisions = ["f32"]
+    if any(form.float_type == "bf16" for form in backend.candidates(target)):
+        precisions.append("bf16")
+    for name, make in peer_makers(files.name, backend.name, vnni=target.has_vnni()).items():
+        place = files.folder / target.name / "peers" / name
+        place.mkdir(parents=True)
+        try:
+            path = make(files.folder / "float.onnx", files.calibration, place)
+            for precision in precisions:
+                label = name if precision == "f32" else f"{name}, {precision} rest"
+                compiled = CompiledModel(backend.name, path, path, {"inference_precision": precision})
+                entries.append(_entry(files, backend, target, compiled, label, ours=False, integer=True))
+        except Exception as error:  # another's tool may raise anything
+            failed.append({"name": name, "error": f"{type(error).__name__}: {error}"[:600]})
+    return entries, failed
+
+
+def _entry(
+    files: NetworkFiles,
+    backend: Backend,
+    target: Target,
+    compiled: CompiledModel,
+    name: str,
+    *,
+    ours: bool,
+    integer: bool,
+) -> Entry:
+    run = session_run(backend.load(compiled, target))
+    # One at a time: that is the form that is timed.
+    outputs = np.concatenate([run(sample[None]) for sample in files.held_out])
+    layers = backend.coverage(compiled, target)
+    weights = {compiled.path, compiled.path.with_suffix(".bin")}  # OpenVINO's own format has two files
+    row = {
+        "name": name,
+        "snr_db": snr_db(outputs, files.reference),
+        "agreement": float((outputs.argmax(1) == files.reference.argmax(1)).mean()),
+        "integer": sum(layer.integer for layer in layers),
+        "compute": len(layers),
+        "precision": compiled.meta["inference_precision"],
+        "size_bytes": sum(path.stat().st_size for path in weights if path.exists()),
+    }
+    feeds = {"input": files.held_out[:1]}
+    spec = ModelSpec.of(backend, compiled, target, feeds, files.folder / "feeds", label=name)
+    return Entry(name, ours, integer, row, spec)
+
+
+def _proof(files: NetworkFiles, backend: Backend, target: Target, compiled: CompiledModel, *, integer: bool) -> str:
+    """ "ok", or what a build would say: the hops from the master (or the float file) to the compiled model."""
+    exact = not integer and compiled.meta["inference_precision"] == "f32"
+    start = files.folder / ("master.onnx" if integer else "float.onnx")
+    hops = [
+        Hop(start.stem, run=onnx_run(start)),
+        Hop("lowered", run=onnx_run(compiled.onnx), kind="relaxing" if integer else "equal" if exact else "rounding"),
+    ]
+    if target.is_here():
+        run = session_run(backend.load(compiled, target))
+        hops.append(Hop("compiled", run=run, kind="kernels" if exact else "rounding"))
+    try:
+        prove(hops, files.held_out, files.reference.argmax(1))
+    except EdgekdError as error:
+        return error.what
+    return "ok"

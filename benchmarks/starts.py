@@ -1,0 +1,121 @@
+"""What everybody's files of one network start from: samples, the float file, and edgekd's master.
+
+edgekd calibrates in a few ways that its recipes offer and keeps the one whose compiled int8 files are nearest to float
+on the calibration samples, on the backend where it is worst: one master for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from networks import samples
+
+from edgekd.backends import get_backend
+from edgekd.errors import EdgekdError
+from edgekd.pipeline.candidates import lowered, session_run
+from edgekd.quantize import calibrated, export_float, write_master
+from edgekd.target import load_calibration, load_target
+
+TARGETS = {"onnxruntime": "onnxruntime-cpu", "openvino": "openvino-cpu"}
+# Calibration policies, and whether biases are corrected.
+SETTINGS = (("min-max", False), ("moving-average", False), ("moving-average", True))
+BATCH = 16
+# Batches over which extremes are averaged.
+AVERAGED = 8
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run measures with; ``seconds`` of runs a row (0: not timed), ``pairs`` in the second meeting."""
+
+    seconds: float = 60.0
+    pairs: int = 8
+    calibration: int = 64
+    held_out: int = 64
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """What the samples are, and how long is measured."""
+        return asdict(self) | {"images": "dead leaves, benchmarks/networks.py", "threads": 2, "batch": 1}
+
+
+@dataclass(frozen=True)
+class NetworkFiles:
+    """One network: ``folder`` has float.onnx and master.onnx; samples (N, 3, 224, 224), ``reference`` (N, 1000).
+
+    ``calibrated`` tells how the master was, ``tried`` each way's signal-to-noise ratio in dB on calibration samples.
+    """
+
+    name: str
+    folder: Path
+    calibration: np.ndarray
+    held_out: np.ndarray
+    reference: np.ndarray
+    calibrated: str
+    tried: dict[str, float]
+    master_error: str
+
+
+def make_files(name: str, network: torch.nn.Module, folder: Path, options: Options, *, size: int = 224) -> NetworkFiles:
+    """A float file, and edgekd's master by the calibration that suits the calibration samples best."""
+    calibration = samples(options.calibration, 2 * options.seed + 1, size)
+    held_out = samples(options.held_out, 2 * options.seed + 2, size)
+    export_float(network, calibration[:2], folder / "float.onnx")
+    tried: dict[str, float] = {}
+    error = ""
+    try:
+        wanted = _torch_outputs(network, calibration)
+        for policy, bias_correction in SETTINGS:
+            setting = policy + (" with bias correction" if bias_correction else "")
+            place = folder / "starts" / setting
+            place.mkdir(parents=True)
+            _write_master(network, calibration, policy, bias_correction, place)
+            tried[setting] = min(
+                _compiled_snr_db(place, target, calibration.numpy(), wanted) for target in TARGETS.values()
+            )
+        best = max(tried, key=lambda setting: tried[setting])
+        for file in [one for one in (folder / "starts" / best).iterdir() if one.is_file()]:
+            file.rename(folder / file.name)
+    except EdgekdError as failure:  # the others' figures stand all the same
+        best, error = "", f"{type(failure).__name__}: {failure}"
+    return NetworkFiles(
+        name, folder, calibration.numpy(), held_out.numpy(), _torch_outputs(network, held_out), best, tried, error
+    )
+
+
+def snr_db(outputs: np.ndarray, reference: np.ndarray) -> float:
+    """Power of the reference over that of the difference, in dB; capped at 200, where they are equal."""
+    noise = np.square(outputs.astype(np.float64) - reference).sum()
+    power = np.square(reference.astype(np.float64)).sum()
+    return float(10 * np.log10(power / max(noise, power * 1e-20)))
+
+
+def _write_master(
+    network: torch.nn.Module, calibration: torch.Tensor, policy_name: str, bias_correction: bool, folder: Path
+) -> None:
+    batch_size = max(len(calibration) // AVERAGED, 1)
+    policy = load_calibration(policy_name).model_copy(update={"samples": len(calibration), "batch_size": batch_size})
+    prepared = calibrated(network, calibration.split(BATCH), policy, bias_correction=bias_correction)
+    write_master(prepared, calibration[:2], folder)
+
+
+def _compiled_snr_db(folder: Path, target_name: str, inputs: np.ndarray, wanted: np.ndarray) -> float:
+    """Of the rules' own choice for a target, compiled."""
+    target = load_target(target_name)
+    backend = get_backend(target.backend)
+    form = backend.candidates(target)[0]
+    place = folder / target_name
+    place.mkdir()
+    (place / "model.onnx").write_bytes(lowered(folder, form, vnni=target.has_vnni()).SerializeToString())
+    run = session_run(backend.load(backend.compile(place / "model.onnx", target, place, form=form), target))
+    return snr_db(np.concatenate([run(sample[None]) for sample in inputs]), wanted)
+
+
+def _torch_outputs(module: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> np.ndarray:
+    with torch.no_grad():
+        return torch.cat([module(batch) for batch in inputs.split(BATCH)]).numpy()
