@@ -18,6 +18,11 @@ def build_packages() -> dict[str, str | None]:
     return found
 
 
+def version() -> str:
+    """Of edgekd itself."""
+    return metadata.version("edgekd")
+
+
 def require_build() -> None:
     """Nothing, where everything that trains and compiles is installed.
 

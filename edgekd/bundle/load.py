@@ -43,8 +43,8 @@ class Bundle:
             "path": str(self.path),
             "precision": self.manifest["precision"],
             "quantization": _kept_rung(self.manifest),
-            "accuracy": _newest(entries, "accuracy"),
-            "latency_ms": {key: value for key, value in latency.items() if key != "samples_ns"} or None,
+            "accuracy": _without(_newest(entries, "accuracy"), "correct"),
+            "latency_ms": _without(latency, "samples_ns"),
             **{key: _newest(kin, key) for key in _FIGURES},
             "drift": _drift(_newest(entries, "drift")),
             "size_bytes": _newest(kin, "size_bytes") or packed["size_bytes"],
@@ -116,6 +116,11 @@ def _drift(drift: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def _kin(entry: Mapping[str, Any]) -> tuple[Any, Any]:
     return entry.get("machine"), (entry.get("model") or {}).get("sha256")
+
+
+def _without(row: Mapping[str, Any] | None, raw: str) -> dict[str, Any] | None:
+    """A row of figures without its raw values; None for none."""
+    return {key: value for key, value in (row or {}).items() if key != raw} or None
 
 
 def _newest(entries: list[dict[str, Any]], key: str) -> Any:

@@ -1,24 +1,107 @@
-"""``edgekd bench``: how fast a bundle's model is on this machine."""
+"""``edgekd bench``: how fast a bundle's model is on this machine, and whether it may replace another's."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from edgekd.cli.console import JsonOption, print_json
+from edgekd.cli.console import JsonOption, print_json, progress_for_terminal
+
+
+class Policy(StrEnum):
+    """What an inconclusive comparison is taken for."""
+
+    fail, warn, passes = "fail", "warn", "pass"
+
+
+class Gate(StrEnum):
+    """What may decide the verdict."""
+
+    latency, memory, size, accuracy, coverage = "latency", "memory", "size", "accuracy", "coverage"
 
 
 def bench(
     bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
-    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="How long to measure.")] = 5.0,
+    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="How long to measure one bundle alone.")] = 5.0,
     json: JsonOption = False,
+    against: Annotated[Path | None, typer.Option(help="The bundle that it is to replace: compare the two.")] = None,
+    max_slowdown: Annotated[
+        float,
+        typer.Option(min=0.01, max=100, help="Latency over the baseline's that is allowed."),
+    ] = 1.05,
+    budget_seconds: Annotated[
+        float, typer.Option(min=1, max=86400, help="When to stop measuring without a verdict.")
+    ] = 60.0,
+    error: Annotated[float, typer.Option(min=1e-6, max=0.2, help="The chance of a wrong verdict.")] = 0.01,
+    on_inconclusive: Annotated[
+        Policy, typer.Option(help="Exit with 6, or with 0 and a warning, or with 0.")
+    ] = Policy.fail,
+    gate: Annotated[list[Gate] | None, typer.Option(help="What decides; repeat it. Default: all.")] = None,
+    max_memory: Annotated[float, typer.Option(min=0, help="Peak memory over the baseline's.")] = 1.10,
+    max_size: Annotated[float, typer.Option(min=0, help="File size over the baseline's.")] = 1.05,
+    max_accuracy_drop: Annotated[
+        float, typer.Option(min=0, max=100, help="Points of accuracy that may be lost.")
+    ] = 0.0,
+    max_coverage_drop: Annotated[
+        float, typer.Option(min=0, max=100, help="Points of integer coverage that may be lost.")
+    ] = 5.0,
+    allow_unpaired: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unpaired", help="Where the two cannot run here, show the samples they carry; decides nothing."
+        ),
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order of blocks.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the result.")] = None,
 ) -> None:
-    """Measure latency and memory of a verified bundle in fresh processes; needs no torch."""
+    """Measure latency and memory of a verified bundle in fresh processes; needs no torch.
+
+    With --against: compare it with another, in pairs of processes, until the verdict is sure. Exit code 0: passed, 3:
+    regression, 6: inconclusive, 1: a model failed, 2: the bundles cannot be compared.
+    """
+    if against is None:
+        _alone(bundle, seconds, json)
+        return
+    from edgekd.pipeline.gate import DEFAULTS, gate_bundles, write_result
+
+    settings = DEFAULTS.model_copy(
+        update={
+            "tolerance": round(max_slowdown - 1, 9),
+            "budget_seconds": budget_seconds,
+            "error": error,
+            "on_inconclusive": on_inconclusive.value,
+            "gates": [one.value for one in gate] if gate else DEFAULTS.gates,
+            "max_memory_growth": round(max_memory - 1, 9),
+            "max_size_growth": round(max_size - 1, 9),
+            "max_accuracy_drop": max_accuracy_drop,
+            "max_coverage_drop": max_coverage_drop,
+            "allow_unpaired": allow_unpaired,
+            "seed": seed,
+        }
+    )
+    with progress_for_terminal() as progress:
+        result = gate_bundles(bundle, against, settings, progress=progress)
+    if out is not None:
+        write_result(result, out)
+    if json:
+        print_json(result.to_json())
+    else:
+        for check in result.checks:
+            typer.echo(f"{check.name:9} {check.verdict:15}{'' if check.gates else '(shown only) '}{check.detail}")
+        typer.echo(result.summary)
+    if result.verdict == "inconclusive" and on_inconclusive is Policy.warn:
+        typer.echo(f"edgekd: warning: {result.summary}", err=True)
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)
+
+
+def _alone(bundle: Path, seconds: float, json: bool) -> None:
     from edgekd.pipeline.bench import bench_bundle
 
-    result = bench_bundle(bundle, seconds=seconds)
+    result: dict[str, Any] = bench_bundle(bundle, seconds=seconds)
     if json:
         print_json(result)
         return

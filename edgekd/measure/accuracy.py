@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekd.measure.predictions import right
 from edgekd.measure.statistics import paired_drop_interval
 
 
@@ -17,15 +18,15 @@ def measure_accuracy(outputs: np.ndarray, teacher: np.ndarray, labels: np.ndarra
     infinity is wrong and agrees with nobody.
     """
     finite = np.isfinite(outputs).all(1)
-    right, taught = finite & (outputs.argmax(1) == labels), teacher.argmax(1) == labels
+    correct, taught = right(outputs, labels), teacher.argmax(1) == labels
     count = np.bincount(labels, minlength=outputs.shape[1])
-    hits = np.bincount(labels[right], minlength=outputs.shape[1])
+    hits = np.bincount(labels[correct], minlength=outputs.shape[1])
     per_class = np.divide(hits, count, out=np.ones(len(count)), where=count > 0)
     worst = int(per_class.argmin())
     return {
-        "compiled": float(right.mean()),
-        "drop_points": 100 * (float(taught.mean()) - float(right.mean())),
-        "drop_interval": list(paired_drop_interval(taught, right)),
+        "compiled": float(correct.mean()),
+        "drop_points": 100 * (float(taught.mean()) - float(correct.mean())),
+        "drop_interval": list(paired_drop_interval(taught, correct)),
         "agreement": float((finite & (outputs.argmax(1) == teacher.argmax(1))).mean()),
         "worst_class": {"index": worst, "accuracy": float(per_class[worst])},
     }

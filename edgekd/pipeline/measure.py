@@ -20,6 +20,7 @@ from edgekd.measure import (
     measure_latency,
     peak_memory,
 )
+from edgekd.measure.predictions import correct_row, right
 from edgekd.measure.proof import onnx_run
 from edgekd.measure.worst import worst_inputs
 from edgekd.pipeline.alone import measuring_alone
@@ -156,7 +157,8 @@ class MeasureStage(Stage):
         labels = np.load(inputs["teacher"].path / "test_labels.npy")
         run = session_run(backend.load(model, self.target))
         outputs = np.concatenate([run(x) for x, _ in self.context.batches("test")])
-        return measure_accuracy(outputs, teacher, labels)
+        correct = correct_row(right(outputs, labels), labels, self.context.fingerprint)
+        return {**measure_accuracy(outputs, teacher, labels), "correct": correct}
 
     @staticmethod
     def _histories(inputs: dict[str, Artifact]) -> dict[str, Any]:

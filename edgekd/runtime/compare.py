@@ -34,8 +34,9 @@ ERROR = 0.01
 
 @dataclass(frozen=True)
 class Side:
-    """One process of a pair: what else was seen of it, its peak resident bytes, and ns that timing adds to a run."""
+    """One process of a pair: what it opened, what else was seen, peak resident bytes, ns that timing adds to a run."""
 
+    opened: dict[str, Any]
     witnesses: Witnesses
     peak_bytes: int | None
     overhead_ns: float
@@ -137,12 +138,14 @@ def measure_pairs(
     everyone = [*specs, against]
     with ExitStack() as stack:
         workers: dict[int, WorkerProcess] = {}
+        opened: dict[int, dict[str, Any]] = {}
         run_s = [0.0] * len(everyone)
         for index in (int(i) for i in rng.permutation(len(everyone))):
             spec = everyone[index]
             worker = stack.enter_context(start(spec, padding=int(rng.integers(PADDING))))
-            first = worker.load(spec)["first_run_ns"]
-            run_s[index] = worker.warm(WARM_CAP_S, run_s=first / 1e9)["run_ns"] / 1e9
+            opened[index] = worker.load(spec)
+            first_s = opened[index]["first_run_ns"] / 1e9
+            run_s[index] = worker.warm(WARM_CAP_S, run_s=first_s)["run_ns"] / 1e9
             worker.stop()
             workers[index] = worker
 
@@ -160,12 +163,12 @@ def measure_pairs(
                 sides = [index, last] if rng.random() < 0.5 else [last, index]
                 found = {side: block(side, ms) for side in sides}
                 rounds[index].append((found[index], found[last]))
-        seen = [_side(workers[index]) for index in range(len(everyone))]
+        seen = [_side(workers[index], opened[index]) for index in range(len(everyone))]
     return [Pair(tuple(row), (one, seen[last])) for row, one in zip(rounds, seen[:last], strict=True)]
 
 
-def _side(worker: WorkerProcess) -> Side:
-    return Side(Witnesses.of(worker.counted), worker.peak_memory(), worker.overhead_ns())
+def _side(worker: WorkerProcess, opened: dict[str, Any]) -> Side:
+    return Side(opened, Witnesses.of(worker.counted), worker.peak_memory(), worker.overhead_ns())
 
 
 def conclude(label: str, against: str, pairs: Sequence[Pair], error: float = ERROR) -> Comparison:

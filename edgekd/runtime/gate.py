@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -25,6 +26,7 @@ SECONDS = 0.6
 class Failure:
     """Which model failed in the middle, and how."""
 
+    side: Literal["new", "old"]
     label: str
     where: str
     what: str
@@ -83,10 +85,11 @@ def compare_until_decided(
             try:
                 pairs += measure_pairs(sides[:1], sides[1], seconds=seconds, rng=rng)
             except WorkerFailed as error:
-                named = (new, old)[LABELS.index(error.label)]
+                side: Literal["new", "old"] = "new" if error.label == LABELS[0] else "old"
+                named = new if side == "new" else old
                 if not pairs and error.kind in REFUSED:
                     raise WorkerFailed(error.what, label=named.name, where=str(named.path), kind=error.kind) from error
-                failure = Failure(named.name, str(named.path), error.what)
+                failure = Failure(side, named.name, str(named.path), error.what)
                 break
             took.append(time.monotonic() - start)
             after_pair(len(pairs))

@@ -29,7 +29,16 @@ def peak_memory(spec: ModelSpec) -> float | None:
         first = worker.load(alone)["first_run_ns"]
         worker.block(RUN_MS, min_runs=MIN_RUNS, run_s=first / 1e9)
         peak = worker.peak_memory()
-    with start(spec) as worker:
-        worker.bare(alone)
-        bare = worker.peak_memory()
+    bare = bare_memory(spec)
     return (peak - bare) / 1e6 if peak and bare else None
+
+
+def bare_memory(spec: ModelSpec) -> int | None:
+    """Peak resident bytes of a process that reads the spec's feeds and no model; None where the kernel does not tell.
+
+    Raises:
+        WorkerFailed: the process crashed or hung.
+    """
+    with start(spec) as worker:
+        worker.bare(replace(spec, golden=None))
+        return worker.peak_memory()

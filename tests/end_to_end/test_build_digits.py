@@ -11,6 +11,7 @@ from fast_recipe import FAST, TARGETS
 
 import edgekd
 from edgekd.bundle import load_bundle
+from edgekd.measure.predictions import read_correct
 
 
 def rows(built):
@@ -45,6 +46,18 @@ def test_a_cpu_bundle_has_every_figure(built, target):
     assert 10_000 < row["size_bytes"] < 200_000
     assert row["checks"]["parity"] == "ok"
     assert row["budget"]["met"] is True
+
+
+@pytest.mark.parametrize("target", ["onnxruntime-cpu", "openvino-cpu"])
+def test_a_bundle_tells_which_test_samples_it_gets_right(built, target):
+    row = rows(built)[target]
+    assert "correct" not in row["accuracy"]
+    bundle = load_bundle(row["path"])
+    told = bundle.measurements["entries"][0]["accuracy"]
+    correct = read_correct(told["correct"])
+    assert len(correct) == told["samples"]
+    assert correct.mean() == told["compiled"]
+    assert told["correct"]["data"] == bundle.manifest["data_fingerprint"]
 
 
 def test_a_target_that_is_not_here_shows_no_figure_of_this_machine(built):

@@ -1,0 +1,152 @@
+"""What else can regress from one bundle to the next: memory, file size, accuracy, integer coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from edgekd.gate_result import Check, CheckName, Latency, Settings
+from edgekd.measure.mcnemar import mcnemar_worse
+from edgekd.measure.predictions import read_correct, same_samples
+from edgekd.measure.statistics import paired_drop_interval
+
+Row = Mapping[str, Any]
+# A change of exactly what is allowed is allowed.
+_LAST_BIT = 1e-9
+
+
+def latency_check(found: Latency, settings: Settings) -> Check:
+    """The latency's verdict as a row of the table."""
+    return Check(
+        name="latency",
+        verdict=found.verdict,
+        gates="latency" in settings.gates,
+        new=found.new_median_ms,
+        old=found.old_median_ms,
+        unit="ms",
+        change=found.ratio - 1 if found.ratio is not None else None,
+        change_unit="share",
+        tolerance=settings.tolerance,
+        p_value=None,
+        level=found.level,
+        detail=found.why,
+    )
+
+
+def memory_check(new_mb: float | None, old_mb: float | None, detail: str, settings: Settings) -> Check:
+    """Peak memory of the model and its runtime, in MB; a figure against a tolerance, no test."""
+    return _growth("memory", new_mb, old_mb, "MB", settings.max_memory_growth, detail, settings)
+
+
+def size_check(new_bytes: int, old_bytes: int, settings: Settings) -> Check:
+    """The file that is loaded, in bytes."""
+    return _growth("size", new_bytes, old_bytes, "bytes", settings.max_size_growth, "the file that is loaded", settings)
+
+
+def coverage_check(new: Row | None, old: Row | None, settings: Settings) -> Check:
+    """Layers that compute in integers over all that compute, as the build read it from the compiled model."""
+    shares = [_coverage(one) for one in (new, old)]
+    detail = "a bundle does not carry the coverage of the file that runs here"
+    if new is not None and old is not None and None not in shares:
+        detail = " before ".join(f"{one['integer']} of {one['compute']} layers" for one in (new, old))
+    return _drop("coverage", shares[0], shares[1], settings.max_coverage_drop, detail, settings)
+
+
+def accuracy_p_value(new: Row | None, old: Row | None) -> float | None:
+    """McNemar's p-value of the new model being worse; None where the rows are not of the same samples."""
+    pair = _paired(new, old)
+    return mcnemar_worse(pair[1], pair[0]) if pair else None
+
+
+def accuracy_check(new: Row | None, old: Row | None, level: float, settings: Settings) -> Check:
+    """Accuracy on the test set, sample by sample; ``new``, ``old`` are rows of `predictions.correct_row`.
+
+    A regression is a drop that is both larger than allowed and, by McNemar's test at ``level``, no accident.
+    """
+    pair = _paired(new, old)
+    if pair is None:
+        missing = [name for name, one in (("new", new), ("old", old)) if one is None]
+        detail = (
+            f"the {' and the '.join(missing)} bundle does not tell which test samples its model gets right"
+            if missing
+            else "the bundles were measured on different test samples"
+        )
+        return _drop("accuracy", None, None, settings.max_accuracy_drop, detail, settings)
+    correct, before = pair
+    p_value = mcnemar_worse(before, correct)
+    low, high = paired_drop_interval(before, correct)
+    lost, gained = int((before & ~correct).sum()), int((~before & correct).sum())
+    detail = (
+        f"{lost} samples lost and {gained} gained of {len(correct)}; drop {low:.2f} to {high:.2f} points (95 %),"
+        f" McNemar p = {p_value:.2g}"
+    )
+    row = _drop("accuracy", correct.mean(), before.mean(), settings.max_accuracy_drop, detail, settings)
+    accident = p_value > level
+    verdict = "pass" if accident else row.verdict
+    return row.model_copy(update={"p_value": p_value, "level": level, "verdict": verdict})
+
+
+def _paired(new: Row | None, old: Row | None) -> tuple[np.ndarray, np.ndarray] | None:
+    if new is None or old is None or not same_samples(new, old):
+        return None
+    try:
+        return read_correct(new), read_correct(old)
+    except ValueError:
+        return None
+
+
+def _coverage(row: Row | None) -> float | None:
+    return row["integer"] / row["compute"] if row and row.get("compute") else None
+
+
+def _growth(
+    name: CheckName,
+    new: float | None,
+    old: float | None,
+    unit: str,
+    tolerance: float,
+    detail: str,
+    settings: Settings,
+) -> Check:
+    change = new / old - 1 if new is not None and old else None
+    worse = change is not None and change > tolerance + _LAST_BIT
+    return _row(name, new, old, unit, change, "share", worse, tolerance, detail, settings)
+
+
+def _drop(
+    name: CheckName, new: float | None, old: float | None, tolerance: float, detail: str, settings: Settings
+) -> Check:
+    """``new`` and ``old`` in [0, 1]; the change in points."""
+    change = 100 * (new - old) if new is not None and old is not None else None
+    worse = change is not None and change < -tolerance - _LAST_BIT
+    return _row(name, new, old, "share", change, "points", worse, tolerance, detail, settings)
+
+
+def _row(
+    name: CheckName,
+    new: float | None,
+    old: float | None,
+    unit: str,
+    change: float | None,
+    change_unit: Literal["share", "points"],
+    worse: bool,
+    tolerance: float,
+    detail: str,
+    settings: Settings,
+) -> Check:
+    return Check(
+        name=name,
+        verdict="not comparable" if change is None else "regression" if worse else "pass",
+        gates=name in settings.gates,
+        new=new,
+        old=old,
+        unit=unit,
+        change=change,
+        change_unit=change_unit,
+        tolerance=tolerance,
+        p_value=None,
+        level=None,
+        detail=detail,
+    )
