@@ -181,8 +181,15 @@ def test_the_rtx_target_is_fp16_by_itself(built, tmp_path):
     assert row["precision"] == "fp16"
 
 
-def test_quantization_aware_training_goes_the_same_way(built, tmp_path):
-    result = edgekd.build("digits", ["onnxruntime-cpu"], out=tmp_path, overrides=[*FAST, "quantize.method=qat"])
+@pytest.mark.parametrize(
+    ("learned", "name", "target", "parity"),
+    [(False, "QAT", "onnxruntime-cpu", "ok"), (True, "QAT with learned scales", "jetson", "ok up to the lowered file")],
+)
+def test_quantization_aware_training_goes_the_same_way(built, tmp_path, learned, name, target, parity):
+    asked = ["quantize.method=qat", f"quantize.learned_scales={str(learned).lower()}"]
+    result = edgekd.build("digits", [target], out=tmp_path, overrides=[*FAST, *asked])
     report = load_bundle(result.bundles[0]["path"]).manifest["quantization"]
     assert report["val_qat"] is not None
-    assert result.bundles[0]["checks"]["parity"] == "ok"
+    assert report["rungs"][-1]["name"] == name
+    assert report["learned_scales"] is (learned and report["rungs"][-1]["kept"])
+    assert result.bundles[0]["checks"]["parity"] == parity

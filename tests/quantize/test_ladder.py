@@ -254,6 +254,12 @@ def test_training_goes_on_from_the_range_of_any_estimator(estimator: str) -> Non
     assert twice == pytest.approx(2 * same_again, rel=0.02)
 
 
+def closeness(module: nn.Module) -> float:
+    """To the student's logits on the validation split; 1 where they are equal."""
+    net, source = trained()
+    return 1 / (1 + float(((predict(module, source, "val")[0] - predict(net, source, "val")[0]) ** 2).mean()))
+
+
 @pytest.mark.parametrize("learned", [False, True])
 def test_real_training(tmp_path: Path, learned: bool) -> None:
     """The loop of distill/ on the prepared graph imitates the student ever better, and the master follows."""
@@ -261,10 +267,6 @@ def test_real_training(tmp_path: Path, learned: bool) -> None:
     from edgekd.quantize import write_master
 
     net, source = trained()
-    wanted = predict(net, source, "val")[0]
-
-    def closeness(module: nn.Module) -> float:
-        return 1 / (1 + float(((predict(module, source, "val")[0] - wanted) ** 2).mean()))
 
     def fit(module: nn.Module, *, evaluate, on_epoch_start) -> Any:
         return quantization_aware(
@@ -291,6 +293,52 @@ def test_real_training(tmp_path: Path, learned: bool) -> None:
     master = write_master(outcome.prepared, x[:2], tmp_path)
     logits, want = onnx_run(master.path)(x.numpy()), outcome.prepared.run_quantized(x.numpy())
     assert (logits.argmax(1) == want.argmax(1)).mean() > 0.99
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_stopped_training_goes_on_to_the_same_end(tmp_path: Path, learned: bool) -> None:
+    """Ranges or learned scales come back with the checkpoint."""
+    net, source = trained()
+
+    said: list[str] = []
+
+    class Telling(NoProgress):
+        def log(self, text: str) -> None:
+            said.append(text)
+
+    def outcome(scratch: Path, stop: int | None) -> Any:
+        def fit(module: nn.Module, *, evaluate, on_epoch_start) -> Any:
+            def start(epoch: int) -> None:
+                if epoch == stop:
+                    raise KeyboardInterrupt
+                on_epoch_start(epoch)
+
+            return quantization_aware(
+                module,
+                net,
+                source,
+                config=QuantizeConfig(method="qat", epochs=3, lr=1e-3, learned_scales=learned),
+                distill=DistillConfig(loss="l2", alpha=1.0),
+                data=DATA,
+                task=TASK,
+                seed=0,
+                scratch=scratch,
+                progress=Telling(),
+                evaluate=evaluate,
+                on_epoch_start=start,
+            )
+
+        return run("qat", fit, evaluate=closeness, learned_scales=learned)
+
+    whole = outcome(tmp_path / "whole", None)
+    with pytest.raises(KeyboardInterrupt):
+        outcome(tmp_path / "stopped", 2)
+    said.clear()
+    resumed = outcome(tmp_path / "stopped", None)
+    assert any("goes on after epoch 2 of 3" in text for text in said)
+    assert not any("epoch 1 of 3, loss" in text for text in said)
+    assert whole.report["method"] == resumed.report["method"] == "qat"
+    assert same(state(whole.prepared.module), state(resumed.prepared.module))
 
 
 def test_weights_that_diverge_are_told_by_the_training(tmp_path: Path) -> None:

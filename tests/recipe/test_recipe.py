@@ -164,6 +164,14 @@ def test_the_template_is_a_valid_recipe(here: Path) -> None:
         ("compress: [{prune: {structured: 0.3}}]", ["recipe.yaml:2: compress: ", "not in this version"]),
         ("budget: {max_accuracy_drop: 101}", ["recipe.yaml:2: budget.max_accuracy_drop: "]),
         ("quantize: {method: int4}", ["recipe.yaml:2: quantize.method: ", "'auto', 'ptq' or 'qat'"]),
+        (
+            "quantize: {method: ptq, learned_scales: true}",
+            ["recipe.yaml:2: quantize: learned_scales are trained, and method: ptq does not train", "use qat or auto"],
+        ),
+        (
+            "quantize: {method: qat, adaround: true}",
+            ["recipe.yaml:2: quantize: adaround rounds weights that method: qat trains on", "use ptq or auto"],
+        ),
         ("seed: 1\nseed: 2", ["recipe.yaml:3: the key 'seed' stands twice", "recipe.yaml:2"]),
         ("distill:\n  epochs: 1\n  epochs: 1", ["recipe.yaml:4: the key 'distill.epochs' stands twice"]),
         ("yes: 1", ["recipe.yaml:2: the key 'yes' is not text", "quotes"]),
