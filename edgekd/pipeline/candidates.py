@@ -161,7 +161,8 @@ def _prove(
             run = session_run(backend.load(compiled, target))
             hops.append(Hop("compiled", run=run, kind="kernels" if exact else "rounding"))
         try:
-            return [result.to_json() for result in prove(hops, stored["samples"], stored["labels"])]
+            results = prove(hops, stored["samples"], stored["labels"], floating=stored["outputs"])
+            return [result.to_json() for result in results]
         except ProofFailed as error:
             place = compiled.path.parent
             raise with_layer(error, drift_of(backend, target, folder, form, compiled, place)) from error

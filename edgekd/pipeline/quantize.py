@@ -224,7 +224,8 @@ def _prove_master(
         Hop("fake-quantized", run=prepared.run_quantized, kind="changing", inside=prepared.intermediates),
         Hop("master", run=onnx_run(master), inside=partial(onnx_inside, master)),
     ]
-    return [result.to_json() for result in prove(hops, samples, labels)[1:]]
+    floating = _torch_run(student)(samples)
+    return [result.to_json() for result in prove(hops, samples, labels, floating=floating)[1:]]
 
 
 def _torch_run(module: nn.Module) -> Callable[[np.ndarray], np.ndarray]:

@@ -259,3 +259,17 @@ def test_a_file_that_the_reference_refuses(tmp_path):
     with pytest.raises(ProofFailed, match="cannot load") as error:
         onnx_run(tmp_path / "broken.onnx")
     assert error.value.where.endswith("broken.onnx")
+
+
+@pytest.mark.parametrize(("own", "size", "holds"), [(0.0, 0.1, False), (0.15, 0.1, True), (0.15, 0.2, False)])
+def test_rounding_may_move_a_form_as_far_as_quantizing_did(own: float, size: float, holds: bool) -> None:
+    """Networks that quantize badly flip much: a form moves from its file by less than the file is from float."""
+    floating, master = hop("float").run(SAMPLES), hop("master", (2, noise(own)), blind=True)
+    hops = [master, hop("compiled", (2, noise(own)), (2, noise(size)), blind=True)]
+    if holds:
+        assert prove(hops, SAMPLES, LABELS, floating=floating)[1].ok
+        with pytest.raises(ProofFailed):
+            prove(hops, SAMPLES, LABELS)
+    else:
+        with pytest.raises(ProofFailed, match="differs from master"):
+            prove(hops, SAMPLES, LABELS, floating=floating)
