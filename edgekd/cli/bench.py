@@ -82,6 +82,8 @@ def bench(
             "seed": seed,
         }
     )
+    if out is not None:  # not after a minute of measuring
+        out.mkdir(parents=True, exist_ok=True)
     with progress_for_terminal() as progress:
         result = gate_bundles(bundle, against, settings, progress=progress)
     if out is not None:

@@ -33,7 +33,7 @@ class Witnesses:
     ``cpu_share``: CPU time of all its threads over wall time (1 thread that was never interrupted: 1);
     ``involuntary_switches`` a second: how often another process took its CPU; ``steal_share``: of all CPUs' time, what
     the hypervisor gave to other guests; ``pressure_share``: of the wall time, while some process waited for a CPU;
-    ``mhz``: mean frequency of the CPUs right after its blocks; ``throttled``: times a core slowed down for heat;
+    ``mhz``: frequency of the CPU it ran on, right after its blocks; ``throttled``: times a core slowed down for heat;
     ``instructions``: user-space instructions a run.
     """
 
@@ -77,6 +77,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._instructions = open_counter(_HARDWARE, _INSTRUCTIONS)
+        self._throttles = list(_CPUS.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))
 
     def process(self) -> Counters:
         """Counters of all threads of this process, in a few microseconds."""
@@ -96,7 +97,7 @@ class Watch:
             "steal_ticks": steal,
             "ticks": ticks,
             "pressure_us": _pressure(_read("/proc/pressure/cpu")),
-            "throttles": _sum("thermal_throttle/core_throttle_count"),
+            "throttles": _sum(self._throttles),
         }
 
 
@@ -106,11 +107,14 @@ def difference(before: Counters, after: Counters) -> Counters:
     return {key: None if old is None or new is None else new - old for key, (old, new) in pairs.items()}
 
 
-def mean_khz() -> int | None:
-    """Mean frequency of the CPUs that tell it, now."""
-    count = len(list(_CPUS.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")))
-    total = _sum("cpufreq/scaling_cur_freq")
-    return total // count if total is not None and count else None
+def own_khz() -> int | None:
+    """The frequency, now, of the CPU that this process ran on last."""
+    try:
+        # Field 39; the second one, in parentheses, may hold anything.
+        cpu = int((_read("/proc/self/stat") or "").rpartition(")")[2].split()[36])
+        return int(_read(str(_CPUS / f"cpu{cpu}/cpufreq/scaling_cur_freq")) or "")
+    except (ValueError, IndexError):
+        return None
 
 
 def open_counter(kind: int, config: int) -> int | None:
@@ -154,11 +158,12 @@ def _pressure(text: str | None) -> int | None:
     return None
 
 
-def _sum(name: str) -> int | None:
-    """The sum of a sysfs file over the CPUs that have it."""
-    found = [_read(str(path)) for path in _CPUS.glob(f"cpu[0-9]*/{name}")]
-    numbers = [int(text) for text in found if text and text.strip().isdigit()]
-    return sum(numbers) if numbers else None
+def _sum(paths: Sequence[Path]) -> int | None:
+    """The sum of files of one number each; None where one cannot be read, or there is none."""
+    try:
+        return sum(int(_read(str(path)) or "") for path in paths) if paths else None
+    except ValueError:
+        return None
 
 
 def _read(path: str) -> str | None:

@@ -27,7 +27,7 @@ from .planted import BusyDelay
 from .sessions import Session, open_session
 from .spec import ModelSpec, load_arrays
 from .timing import overhead_ns, timed, warm_up
-from .witness import Watch, difference, mean_khz
+from .witness import Watch, difference, own_khz
 
 _PR_SET_PDEATHSIG = 1
 
@@ -99,7 +99,7 @@ class Worker:
         samples = timed(self.run, ms=ms, min_runs=min_runs, max_runs=max_runs)
         counted = difference(process, self.watch.process())
         counted |= difference(machine, self.watch.machine())
-        return {"ns": samples, "counted": {**counted, "khz": mean_khz(), "runs": len(samples), "blocks": 1}}
+        return {"ns": samples, "counted": {**counted, "khz": own_khz(), "runs": len(samples), "blocks": 1}}
 
     def overhead(self) -> dict[str, float]:
         """Nanoseconds that the timing loop itself adds to a run."""

@@ -68,3 +68,28 @@ def test_the_kernels_texts():
     for text in (None, "", "nothing of the kind"):
         assert witness._steal(text) == (None, None)
         assert witness._pressure(text) is None
+
+
+def test_files_of_one_number_are_added(tmp_path):
+    paths = [tmp_path / name for name in "ab"]
+    for path in paths:
+        path.write_text("21\n")
+    assert witness._sum(paths) == 42
+    assert witness._sum([]) is None
+    assert witness._sum([*paths, tmp_path / "none"]) is None
+
+
+def test_the_frequency_is_that_of_the_cpu_it_ran_on(tmp_path, monkeypatch):
+    cpu = max(os.sched_getaffinity(0))
+    place = tmp_path / f"cpu{cpu}" / "cpufreq"
+    place.mkdir(parents=True)
+    (place / "scaling_cur_freq").write_text("2400000\n")
+    monkeypatch.setattr(witness, "_CPUS", tmp_path)
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {cpu})
+        assert witness.own_khz() == 2_400_000
+    finally:
+        os.sched_setaffinity(0, before)
+    monkeypatch.setattr(witness, "_CPUS", tmp_path / "none")
+    assert witness.own_khz() is None

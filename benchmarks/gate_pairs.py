@@ -1,0 +1,205 @@
+"""Collecting really measured pairs for gate_rates.py, in a file that a killed run goes on from."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gate_models import feeds, save_chain
+
+from edgekd.runtime.compare import Pair, measure_pairs
+from edgekd.runtime.gate import SECONDS, compare_until_decided
+from edgekd.runtime.machine import describe_machine, machine_key, machine_name
+from edgekd.runtime.process import start
+from edgekd.runtime.sequential import Plan, planned_looks
+from edgekd.runtime.spec import ModelSpec, save_arrays
+from edgekd.runtime.staging import equal_paths
+from edgekd.store import write_text_atomic
+
+STATES = ("idle", "loaded")
+# Enough work for a tenth of a millisecond.
+SHORT_LAYERS = 1
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One row of the experiment: what is compared with the chain, and at which tolerance.
+
+    ``wanted``: the least share of comparisons in which the slow-down must be found; None: it is none, and an alarm is a
+    false one.
+    """
+
+    name: str
+    tolerance: float
+    delay: float = 0.0
+    last_kernel: tuple[int, int] | None = None
+    wanted: float | None = None
+
+
+CONDITIONS = (
+    Condition("aa_tolerance_0", 0.0),
+    Condition("at_tolerance", 0.02, delay=0.02),
+    Condition("planted_5", 0.02, delay=0.05, wanted=0.95),
+    Condition("natural", 0.02, last_kernel=(3, 3), wanted=0.95),
+    Condition("planted_3", 0.01, delay=0.03, wanted=0.90),
+    Condition("natural_3", 0.01, last_kernel=(3, 2), wanted=0.90),
+)
+
+
+class Collection:
+    """The pairs of every state and condition: rows of log ratio, seconds, both medians in ms, pressure and steal.
+
+    ``live`` holds whole comparisons: verdict, pairs, seconds, ratio.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        head = {
+            "machine": describe_machine(),
+            "machine_name": machine_name(),
+            "machine_key": machine_key(),
+            "runtime": f"onnxruntime {metadata.version('onnxruntime')}",
+            "seconds_per_pair": SECONDS,
+        }
+        self.value: dict[str, Any] = {**head, "pairs": {}, "live": {}, "overhead": None}
+        if path.exists():
+            self.value = json.loads(path.read_text())
+            for key in ("machine_key", "runtime", "seconds_per_pair"):
+                if self.value[key] != head[key]:
+                    sys.exit(f"{path}: {key} was {self.value[key]}, here it is {head[key]}; give another --file")
+
+    def rows(self, kind: str, state: str, condition: str) -> list[list[Any]]:
+        """The rows so far, to be added to; ``kind`` is "pairs" or "live"."""
+        found: list[list[Any]] = self.value[kind].setdefault(state, {}).setdefault(condition, [])
+        return found
+
+    def save(self) -> None:
+        """Write the file, whole or not at all."""
+        rows = json.dumps(self.value).replace("]], ", "]],\n").replace("}, ", "},\n")
+        write_text_atomic(self.path, rows + "\n")
+
+
+def collect(
+    collection: Collection,
+    folder: Path,
+    states: Sequence[str],
+    conditions: Sequence[Condition],
+    count: int,
+    *,
+    deadline: float = float("inf"),
+    say: Callable[[str], object] = print,
+) -> None:
+    """Measure until each condition has ``count`` pairs in each state, or ``time.monotonic()`` passes ``deadline``.
+
+    A round has one pair of every condition, in random order, so that what the machine goes through meets all alike.
+    """
+    base, specs = models(folder, conditions)
+    for state in states:
+        with load(state):
+            pools = {one.name: collection.rows("pairs", state, one.name) for one in conditions}
+            while min(map(len, pools.values())) < count and time.monotonic() < deadline:
+                rng = np.random.default_rng([len(pools[conditions[0].name]), STATES.index(state), 1])
+                for index in (int(i) for i in rng.permutation(len(conditions))):
+                    pool = pools[conditions[index].name]
+                    if len(pool) < count:
+                        begin = time.monotonic()
+                        pair = measure_pairs([specs[index]], base, seconds=SECONDS, rng=rng)[0]
+                        pool.append(_row(pair, time.monotonic() - begin))
+                collection.save()
+                done = min(map(len, pools.values()))
+                if done % 10 == 0:
+                    say(f"{state}: {done} of {count} pairs of each condition")
+
+
+def collect_live(
+    collection: Collection,
+    folder: Path,
+    states: Sequence[str],
+    conditions: Sequence[Condition],
+    count: int,
+    *,
+    budget_s: float,
+    say: Callable[[str], object] = print,
+) -> None:
+    """Whole comparisons as users run them, until each condition has ``count`` in each state."""
+    base, specs = models(folder, conditions)
+    for state in states:
+        with load(state):
+            for number in range(count):
+                for one, spec in zip(conditions, specs, strict=True):
+                    rows = collection.rows("live", state, one.name)
+                    if len(rows) > number:
+                        continue
+                    plan = Plan(one.tolerance, looks=planned_looks(0.8 * budget_s))
+                    begin = time.monotonic()
+                    run = compare_until_decided(spec, base, plan, budget_s=budget_s, seed=number)
+                    verdict = "error" if run.failure else run.decision.verdict
+                    ratio = float(np.exp(run.decision.looks[-1].mean)) if run.decision.looks else None
+                    rows.append([verdict, len(run.pairs), round(time.monotonic() - begin, 2), ratio])
+                    collection.save()
+                    say(f"{state}, {one.name}, live {number + 1} of {count}: {verdict} after {len(run.pairs)} pairs")
+
+
+def measure_overhead(folder: Path) -> dict[str, float]:
+    """What the timing loop adds to a model of about 0.1 ms: nanoseconds, the model's median, and the share."""
+    spec = ModelSpec(
+        save_chain(folder / "short.onnx", layers=SHORT_LAYERS), "onnxruntime", save_arrays(feeds(), folder)
+    )
+    with start(spec) as worker:
+        worker.load(spec)
+        worker.warm(2.0)
+        median = float(np.median(worker.block(300.0)))
+        ns = float(np.median([worker.overhead_ns() for _ in range(5)]))
+    return {"ns": ns, "model_ms": median / 1e6, "share": ns / median}
+
+
+def models(folder: Path, conditions: Sequence[Condition]) -> tuple[ModelSpec, list[ModelSpec]]:
+    """The chain and what each condition compares with it, under paths of one length."""
+    base = ModelSpec(save_chain(folder / "base.onnx"), "onnxruntime", save_arrays(feeds(), folder))
+    specs = []
+    for one in conditions:
+        path = base.path
+        if one.last_kernel is not None:
+            path = save_chain(folder / f"{one.name}.onnx", last_kernel=one.last_kernel)
+        specs.append(replace(base, path=path, planted_delay=one.delay))
+    place = folder / f"staged-{time.monotonic_ns()}"
+    place.mkdir()
+    staged = equal_paths([base, *specs], place)
+    return staged[0], staged[1:]
+
+
+@contextmanager
+def load(state: str) -> Iterator[None]:
+    """Idle: nothing. Loaded: a process that is busy on the last CPU that this one may use."""
+    if state == "idle":
+        yield
+        return
+    cpu = max(os.sched_getaffinity(0))
+    # It ends with this process, however that ends.
+    code = f"import os\nos.sched_setaffinity(0, {{{cpu}}})\nwhile os.getppid() == {os.getpid()}: sum(range(100000))"
+    busy = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        yield
+    finally:
+        busy.kill()
+        busy.wait()
+
+
+def _row(pair: Pair, seconds: float) -> list[Any]:
+    assert pair.sides is not None
+    seen = [side.witnesses for side in pair.sides]
+    shares = [
+        None if None in both else round(sum(both) / 2, 4)  # type: ignore[arg-type]
+        for both in ([one.pressure_share for one in seen], [one.steal_share for one in seen])
+    ]
+    return [round(pair.log_ratio, 7), round(seconds, 3), *(round(ms, 5) for ms in pair.median_ms), *shares]

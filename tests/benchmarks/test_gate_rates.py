@@ -1,0 +1,124 @@
+"""The experiment on the gate: its replay is the gate's own procedure, its bounds are exact, its file goes on."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+from gate_pairs import CONDITIONS, Collection, collect, load, measure_overhead, models
+from gate_rates import _state
+from gate_replay import lower95, random_draws, replay, upper95, windows
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from edgekd.runtime.sequential import Plan, decide
+
+rows = st.lists(st.tuples(st.floats(-0.05, 0.05), st.floats(0.5, 3.0)), min_size=1, max_size=60)
+
+
+@given(rows, st.floats(1, 120), st.sampled_from([0.0, 0.02]))
+def test_a_replay_is_the_live_loop_on_kept_pairs(pool, budget, tolerance):
+    plan = Plan(tolerance)
+    # The loop of runtime.gate, with a clock that advances by what each pair took.
+    logs, took = [], []
+    while (live := decide(logs, plan, ended=False)).verdict is None:
+        if len(logs) == len(pool) or (logs and sum(took) + float(np.median(took)) > budget):
+            live = decide(logs, plan, ended=True)
+            break
+        log, seconds = pool[len(logs)]
+        logs.append(log)
+        took.append(seconds)
+    found = replay(pool, plan, budget)
+    assert found.verdict == live.verdict
+    assert found.pairs == len(logs)
+    assert found.seconds == pytest.approx(sum(took))
+
+
+@given(st.integers(1, 3000), st.data())
+def test_bounds_are_clopper_and_pearsons(runs, data):
+    hits = data.draw(st.integers(0, runs))
+    two_sided = binomtest(hits, runs).proportion_ci(0.9, method="exact")
+    assert upper95(hits, runs) == pytest.approx(two_sided.high)
+    assert lower95(hits, runs) == pytest.approx(two_sided.low)
+
+
+def test_draws_find_what_is_there_and_little_else():
+    random = np.random.default_rng(0)
+    noise = 0.01 * random.normal(size=300)
+    plan = Plan(0.02)
+    slow = [(math.log(1.05) + x, 1.4) for x in noise]
+    found = random_draws(slow, plan, 60.0, 100, random)
+    assert sum(one.verdict == "regression" for one in found) >= 98
+    assert all(one.seconds == pytest.approx(1.4 * one.pairs) for one in found)
+    at = [(math.log(1.02) + x, 1.4) for x in noise - noise.mean()]
+    assert sum(one.verdict == "regression" for one in random_draws(at, plan, 60.0, 200, random)) <= 8
+    assert len(windows(slow, plan, 60.0)) == 300 - 48 + 1
+    assert windows(slow[:20], plan, 60.0) == []
+    assert len(random_draws(slow[:10], plan, 60.0, 3, random)) == 3
+
+
+def test_collecting_goes_on_where_it_stopped(tmp_path):
+    conditions = CONDITIONS[:1]
+    path = tmp_path / "pairs.json"
+    collect(Collection(path), tmp_path, ["idle"], conditions, 1, say=lambda _: None)
+    first = json.loads(path.read_text())["pairs"]["idle"]["aa_tolerance_0"]
+    assert len(first) == 1
+    log_ratio, seconds, new_ms, old_ms, *_ = first[0]
+    assert abs(log_ratio) < 1
+    assert 0.5 < seconds < 60
+    assert new_ms > 0
+    assert old_ms > 0
+    again = Collection(path)
+    collect(again, tmp_path, ["idle"], conditions, 2, deadline=time.monotonic() - 1, say=lambda _: None)
+    assert again.rows("pairs", "idle", "aa_tolerance_0") == first
+    collect(again, tmp_path, ["idle"], conditions, 2, say=lambda _: None)
+    assert Collection(path).rows("pairs", "idle", "aa_tolerance_0")[:1] == first
+    assert len(Collection(path).rows("pairs", "idle", "aa_tolerance_0")) == 2
+    path.write_text(path.read_text().replace(again.value["machine_key"], "another"))
+    with pytest.raises(SystemExit, match="machine_key was another"):
+        Collection(path)
+
+
+def test_the_result_has_the_promised_names(tmp_path):
+    collection = Collection(tmp_path / "pairs.json")
+    random = np.random.default_rng(1)
+    for one in CONDITIONS:
+        shift = {0.95: 0.05, 0.90: 0.03, None: 0.0}[one.wanted]
+        pool = collection.rows("pairs", "idle", one.name)
+        pool += [[shift + float(x), 1.4, 2.0, 2.0, 0.0, 0.0] for x in 0.01 * random.normal(size=60)]
+    told = json.loads(json.dumps(_state(collection, "idle", list(CONDITIONS), 50)))
+    assert told["aa_tolerance_0"].keys() >= {"alarms", "runs", "upper95"}
+    assert told["at_tolerance"].keys() >= {"alarms", "runs", "upper95"}
+    for name in ("planted_5", "natural"):
+        assert told[name]["found"] >= 45
+        assert told[name]["runs"] == 50
+        assert told[name]["lower95"] == lower95(told[name]["found"], 50)
+        assert told[name]["needs_seconds"] == 60.0
+        assert told[name]["pool"]["measured_ratio"] == pytest.approx(1.051, abs=0.01)
+    assert told["seconds_p50"] > 10
+
+
+def test_the_load_is_there_and_goes(tmp_path):
+    import psutil
+
+    with load("loaded"):
+        busy = [child for child in psutil.Process().children() if "sched_setaffinity" in " ".join(child.cmdline())]
+        assert len(busy) == 1
+        deadline = time.monotonic() + 10
+        while len(busy[0].cpu_affinity()) != 1 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(busy[0].cpu_affinity()) == 1
+    assert not busy[0].is_running()
+    base, specs = models(tmp_path, CONDITIONS)
+    assert len({len(str(spec.path)) for spec in [base, *specs]}) == 1
+    assert [spec.planted_delay for spec in specs] == [one.delay for one in CONDITIONS]
+
+
+def test_the_harness_adds_little(tmp_path):
+    found = measure_overhead(tmp_path)
+    assert found["share"] == pytest.approx(found["ns"] / (1e6 * found["model_ms"]))
+    assert 0 < found["ns"] < 1e6
