@@ -83,7 +83,7 @@ def main() -> int:
     else:
         for state, rows in found.items():
             _print(state, rows)
-        print(f"overhead of the timing loop: {collection.value['overhead']}")
+        print(f"overhead of the harness: {collection.value['overhead']}")
     return 0
 
 

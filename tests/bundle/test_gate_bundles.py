@@ -223,3 +223,22 @@ def test_a_missing_runtime_is_exit_code_5(bundle, monkeypatch):
     root = bundle()
     with pytest.raises(Missing, match="not installed"):
         gate_bundles(root, root, QUICK)
+
+
+@pytest.mark.parametrize("wrong", ["target", "out"])
+def test_what_is_refused_is_one_message_and_exit_code_2(bundle, wide, monkeypatch, capsys, tmp_path, wrong):
+    monkeypatch.setattr(gate, "compare_until_decided", lambda *_, **__: pytest.fail("timed"))
+    root, out = bundle(), tmp_path / "out"
+    if wrong == "target":
+        edit_manifest(root, lambda manifest: manifest["target"].update(name="elsewhere"))
+    else:
+        out.write_text("a file")
+    monkeypatch.setattr(
+        sys, "argv", ["edgekd", "bench", str(root), "--against", str(wide), "--out", str(out), "--json"]
+    )
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    told = capsys.readouterr()
+    assert (stop.value.code, told.out) == (2, "")
+    assert told.err.startswith(f"edgekd: {root if wrong == 'target' else out}: ")
+    assert "Traceback" not in told.err
