@@ -12,14 +12,11 @@ import numpy as np
 from markupsafe import Markup
 
 from edgekd.report import svg
-from edgekd.report.wording import count, joined, milliseconds, percent, significant
+from edgekd.report.latency_axis import WIDTH, bars, latencies, latency_axis
+from edgekd.report.wording import count, milliseconds, percent, significant
 
-WIDTH = 360
 # Points of one curve at most; more is not seen at this size.
 CURVE_POINTS = 120
-BINS = 60
-# Times the fastest run beyond which the axis of latencies becomes logarithmic.
-LONG_TAIL = 3.0
 
 
 def accuracy_chain(
@@ -43,20 +40,20 @@ def accuracy_chain(
         span = [min(max(teacher - end / 100, 0.0), 1.0) for end in bounds]
     floor = max(teacher - allowed / 100, 0.0) if allowed is not None and teacher is not None else None
     everything = [*known, *span, *([floor] if floor is not None else [])]
-    ticks = _ticks(100 * min(everything), 100 * max(everything))
-    low, high = ticks[0] / 100, ticks[-1] / 100
+    marks = ticks(100 * min(everything), 100 * max(everything))
+    low, high = marks[0] / 100, marks[-1] / 100
     left, right, top, pitch = 78, WIDTH - 64, 8, 30
     bottom = top + pitch * len(rows)
 
     def x(value: float) -> float:
         return left + (right - left) * ((value - low) / (high - low))
 
-    parts = [svg.line(x(tick / 100), top, x(tick / 100), bottom, "grid") for tick in ticks]
-    parts += [svg.text(x(tick / 100), bottom + 15, f"{tick:g}", "tick", "middle") for tick in ticks]
+    parts = [svg.line(x(tick / 100), top, x(tick / 100), bottom, "grid") for tick in marks]
+    parts += [svg.text(x(tick / 100), bottom + 15, f"{tick:g}", "tick", "middle") for tick in marks]
     parts.append(svg.text(WIDTH, bottom + 15, "%", "tick", "end"))
     if floor is not None:
         parts.append(svg.line(x(floor), top, x(floor), bottom, "limit"))
-        parts.append(svg.text(x(floor), bottom + 30, "budget", "tick", _anchor(x(floor))))
+        parts.append(svg.text(x(floor), bottom + 30, "budget", "tick", anchor(x(floor))))
     for index, (label, value) in enumerate(rows):
         y = top + pitch * (index + 0.5)
         parts.append(svg.text(0, y + 4, label, "label", "start"))
@@ -74,49 +71,18 @@ def accuracy_chain(
 
 def histogram(samples_ms: Sequence[float], marks: Sequence[tuple[str, float]]) -> tuple[Markup, str]:
     """The distribution of latencies with its percentiles marked, and a line about its axis and what lies beyond."""
-    values = np.asarray(samples_ms, np.float64)
-    values = values[np.isfinite(values) & (values > 1e-9)]
-    if len(values) < 2:
+    values = latencies(samples_ms)
+    axis = latency_axis(values, [mark for _, mark in marks])
+    if axis is None:
         return Markup(""), ""
-    low, most = float(values.min()), float(values.max())
-    high = 1.05 * max([float(np.quantile(values, 0.99)), *(mark for _, mark in marks)])
-    high = min(max(high, low * 1.02), max(most, low * 1.02))
-    if not high / low < 1e12:  # no clock gives such runs
-        return Markup(""), ""
-    # A few slow runs would press all others into one bar.
-    logarithmic = high > LONG_TAIL * low
-    inside = values[values <= high]
-    space = np.geomspace if logarithmic else np.linspace
-    edges = space(low, high, BINS + 1)
-    edges[0], edges[-1] = low, high
-    heights, _ = np.histogram(inside, bins=edges)
-    left, right, top, bottom = 2.0, WIDTH - 2.0, 46, 150
-    tallest = max(int(heights.max()), 1)
-
-    def x(value: float) -> float:
-        part = math.log(value / low) / math.log(high / low) if logarithmic else (value - low) / (high - low)
-        return left + (right - left) * part
-
-    bars = []
-    for amount, begin, end in zip(heights, edges[:-1], edges[1:], strict=True):
-        if amount:
-            tall = max(1.0, (bottom - top) * int(amount) / tallest)
-            bars.append(svg.rect(x(begin) + 0.5, bottom - tall, max(x(end) - x(begin) - 1, 0.6), tall, "bar"))
-    parts = [*bars, svg.line(left, bottom, right, bottom, "axis")]
+    bottom = 150
+    parts = [*bars(values, axis, 46, bottom), svg.line(axis.left, bottom, axis.right, bottom, "axis")]
     for row, (name, value) in enumerate(marks):
-        y = 12 + 14 * row
-        anchor = "end" if x(value) > WIDTH * 0.55 else "start"
-        shift = -5 if anchor == "end" else 5
-        parts.append(svg.line(x(value), y - 9, x(value), bottom, "mark"))
-        parts.append(svg.text(x(value) + shift, y, f"{name} {milliseconds(value)}", "value", anchor))
-    ends = ((left, low, "start"), (right, high, "end"))
-    parts += [svg.text(place, bottom + 15, milliseconds(value), "tick", anchor) for place, value, anchor in ends]
-    beyond, total = len(values) - len(inside), count(len(values))
-    note = f"The axis is {'logarithmic' if logarithmic else 'cut'}" if logarithmic or beyond else ""
-    outside = f"{count(beyond)} of {total} runs are beyond it, the slowest took {milliseconds(most)}" if beyond else ""
+        parts += axis.mark(value, f"{name} {milliseconds(value)}", 12 + 14 * row, bottom)
+    parts += axis.ends(bottom + 15)
     told = ", ".join(f"{name} {milliseconds(value)}" for name, value in marks)
-    chart = svg.picture(WIDTH, bottom + 20, f"Histogram of {total} runs; {told}", parts)
-    return chart, joined(note, outside, by="; ")
+    chart = svg.picture(WIDTH, bottom + 20, f"Histogram of {count(len(values))} runs; {told}", parts)
+    return chart, axis.note(values)
 
 
 def ratio_axis(ratios: Sequence[float]) -> tuple[float, float]:
@@ -185,7 +151,7 @@ def curve(points: Sequence[tuple[float, float]], label: str, share: bool) -> Mar
     return svg.picture(wide, tall, f"{label}: {write(ys[0])} at first, {write(ys[-1])} at last", parts)
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Two to six round numbers whose first and last enclose the range; within 0 to 100 where the range is."""
     wide = max(high - low, 0.1)
     raw = wide / 3
@@ -197,5 +163,6 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(step * i, 10) for i in range(first, last + 1)]
 
 
-def _anchor(x: float) -> str:
+def anchor(x: float) -> str:
+    """How a label at ``x`` is anchored so that it stays inside the chart."""
     return "start" if x < 40 else "end" if x > WIDTH - 40 else "middle"

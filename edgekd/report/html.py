@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from edgekd.report import charts, description, mixed, tables
 from edgekd.report.drift import drift_part
 from edgekd.report.evidence import Evidence
 from edgekd.report.figures import key_figures
+from edgekd.report.page import LARGEST, render_page
 from edgekd.report.reading import items, mapping, number, pair, rows, share, text
 from edgekd.report.usage import EXAMPLE, commands
 from edgekd.report.verdicts import accuracy_words, verdicts
 
-# Bytes of a report at most: it is mailed, and opened on phones.
-LARGEST = 100_000
 STAGES = {
     "teacher": "Teacher",
     "distill": "Distillation",
@@ -50,73 +47,59 @@ def _render(evidence: Evidence, limit: int, identity: str) -> str:
     axis = charts.ratio_axis(named)
     layers = tables.layer_states(evidence)
     chart, beyond = _histogram(evidence)
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            title=text(manifest.get("name"), 80) or "unnamed",
-            target=evidence.target_name,
-            about=text(evidence.target.get("about")),
-            precision=text(manifest.get("precision"), 20) or text(evidence.target.get("precision"), 20),
-            task=text(manifest.get("task"), 40),
-            backend=evidence.backend,
-            ships=evidence.ships,
-            on_device=evidence.chosen_on_device,
-            why_not=evidence.why_not if evidence.measured is None else "",
-            built=evidence.source(evidence.build),
-            verdicts=verdicts(evidence),
-            figures=key_figures(evidence),
-            chain=_chain(evidence),
-            chain_words=accuracy_words(evidence),
-            chain_source=accuracy[1],
-            compiled=share(accuracy[0].get("compiled")) is not None,
-            histogram=chart,
-            beyond=beyond,
-            latency_source=evidence.find("latency_ms")[1],
-            candidates=[(row, _bar(row, axis)) for row in candidates],
-            candidates_source=evidence.candidates[1],
-            timed=bool(named),
-            baseline=tables.baseline(evidence),
-            chosen_name=next((row.name for row in candidates if row.chosen), ""),
-            why=evidence.candidates[2],
-            proof=tables.proof_table(evidence),
-            drift=drift_part(evidence),
-            layers=tables.layer_table(evidence, limit),
-            layer_states=layers,
-            searched=mixed.search_words(evidence),
-            search=mixed.search_table(evidence, limit),
-            layers_source=evidence.find("layers")[1],
-            strip=charts.strip(layers[: 10 * limit]),
-            trainings=_trainings(evidence, limit),
-            quantization=description.quantization_table(evidence),
-            ladder=description.ladder_table(evidence),
-            entries=tables.entry_table(evidence, min(limit, 40)),
-            machine=description.machine_table(evidence.build),
-            versions=description.version_table(evidence),
-            preprocess=description.preprocess_table(evidence),
-            tensors=description.tensor_table(evidence),
-            labels=description.labels_words(evidence),
-            classes=len(items(manifest.get("labels"))),
-            golden=description.golden_table(evidence),
-            commands=commands(evidence),
-            example=EXAMPLE,
-            reproduce=text(manifest.get("reproduce"), 1000),
-            fingerprint=text(manifest.get("data_fingerprint")),
-            licences=[(text(name), text(value)) for name, value in sorted(mapping(manifest.get("licences")).items())],
-            identity=text(identity, 64),
-            files=description.file_table(evidence, limit),
-        )
-    )
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("edgekd.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return render_page(
+        "report.html.j2",
+        title=text(manifest.get("name"), 80) or "unnamed",
+        target=evidence.target_name,
+        about=text(evidence.target.get("about")),
+        precision=text(manifest.get("precision"), 20) or text(evidence.target.get("precision"), 20),
+        task=text(manifest.get("task"), 40),
+        backend=evidence.backend,
+        ships=evidence.ships,
+        on_device=evidence.chosen_on_device,
+        why_not=evidence.why_not if evidence.measured is None else "",
+        built=evidence.source(evidence.build),
+        verdicts=verdicts(evidence),
+        figures=key_figures(evidence),
+        chain=_chain(evidence),
+        chain_words=accuracy_words(evidence),
+        chain_source=accuracy[1],
+        compiled=share(accuracy[0].get("compiled")) is not None,
+        histogram=chart,
+        beyond=beyond,
+        latency_source=evidence.find("latency_ms")[1],
+        candidates=[(row, _bar(row, axis)) for row in candidates],
+        candidates_source=evidence.candidates[1],
+        timed=bool(named),
+        baseline=tables.baseline(evidence),
+        chosen_name=next((row.name for row in candidates if row.chosen), ""),
+        why=evidence.candidates[2],
+        proof=tables.proof_table(evidence),
+        drift=drift_part(evidence),
+        layers=tables.layer_table(evidence, limit),
+        layer_states=layers,
+        searched=mixed.search_words(evidence),
+        search=mixed.search_table(evidence, limit),
+        layers_source=evidence.find("layers")[1],
+        strip=charts.strip(layers[: 10 * limit]),
+        trainings=_trainings(evidence, limit),
+        quantization=description.quantization_table(evidence),
+        ladder=description.ladder_table(evidence),
+        entries=tables.entry_table(evidence, min(limit, 40)),
+        machine=description.machine_table(evidence.build),
+        versions=description.version_table(evidence),
+        preprocess=description.preprocess_table(evidence),
+        tensors=description.tensor_table(evidence),
+        labels=description.labels_words(evidence),
+        classes=len(items(manifest.get("labels"))),
+        golden=description.golden_table(evidence),
+        commands=commands(evidence),
+        example=EXAMPLE,
+        reproduce=text(manifest.get("reproduce"), 1000),
+        fingerprint=text(manifest.get("data_fingerprint")),
+        licences=[(text(name), text(value)) for name, value in sorted(mapping(manifest.get("licences")).items())],
+        identity=text(identity, 64),
+        files=description.file_table(evidence, limit),
     )
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from edgekd.report import description, mixed, tables
+from edgekd.report import description, markup, mixed, tables
 from edgekd.report.drift import drift_part
 from edgekd.report.evidence import Evidence
 from edgekd.report.figures import key_figures
+from edgekd.report.markup import escape
 from edgekd.report.reading import mapping, text
 from edgekd.report.usage import EXAMPLE, commands
 from edgekd.report.verdicts import verdicts
 
 SIGNS = {"good": "✓", "bad": "✕", "unknown": "!"}
-# Whatever could begin markup inside a line, HTML and links included; CommonMark lets each be escaped.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&!])")
 
 
 def render_markdown(manifest: Any, measurements: Any, *, identity: str = "") -> str:
@@ -23,31 +21,26 @@ def render_markdown(manifest: Any, measurements: Any, *, identity: str = "") -> 
     evidence = Evidence(manifest, measurements)
     parts = [_head(evidence), _verdicts(evidence), _figures(evidence), _candidates(evidence)]
     parts += [
-        _section("Proof", _table(tables.proof_table(evidence)), empty="The measurements hold no proof."),
+        _section("Proof", markup.table(tables.proof_table(evidence)), empty="The measurements hold no proof."),
         _drift(evidence),
         _section("Layers", _layers(evidence), empty="Not counted on the target."),
-        _section("Mixed precision", escape(mixed.search_words(evidence)), _table(mixed.search_table(evidence))),
+        _section("Mixed precision", escape(mixed.search_words(evidence)), markup.table(mixed.search_table(evidence))),
         _section(
             "Quantization",
-            _table(description.quantization_table(evidence)),
-            _table(description.ladder_table(evidence)),
+            markup.table(description.quantization_table(evidence)),
+            markup.table(description.ladder_table(evidence)),
         ),
         _section("All measurements", _entries(evidence)),
         _section("Use it on the device", _usage(evidence)),
-        _section("Inputs and outputs", _table(description.tensor_table(evidence)), _labels(evidence)),
-        _section("Preprocessing", _table(description.preprocess_table(evidence))),
-        _section("Golden outputs", _table(description.golden_table(evidence))),
-        _section("Build machine", _table(description.machine_table(evidence.build)), empty="Not known."),
-        _section("Versions", _table(description.version_table(evidence)), empty="Not known."),
+        _section("Inputs and outputs", markup.table(description.tensor_table(evidence)), _labels(evidence)),
+        _section("Preprocessing", markup.table(description.preprocess_table(evidence))),
+        _section("Golden outputs", markup.table(description.golden_table(evidence))),
+        _section("Build machine", markup.table(description.machine_table(evidence.build)), empty="Not known."),
+        _section("Versions", markup.table(description.version_table(evidence)), empty="Not known."),
         _section("Make it again", _again(evidence)),
         _section("Identity", _identity(evidence, identity)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def escape(value: str) -> str:
-    """A text as Markdown shows it, whatever it holds."""
-    return _SPECIAL.sub(r"\\\1", value)
 
 
 def _head(evidence: Evidence) -> str:
@@ -82,7 +75,7 @@ def _figures(evidence: Evidence) -> str:
         parts = tuple(f"{name} {value}" for name, value in figure.parts)
         source = figure.source
         cells.append((figure.label, figure.shown, "; ".join((*parts, *figure.notes)), source))
-    return _section("Key figures", _table(tables.Table(("Figure", "Value", "About it", "Comes from"), cells)))
+    return _section("Key figures", markup.table(tables.Table(("Figure", "Value", "About it", "Comes from"), cells)))
 
 
 def _candidates(evidence: Evidence) -> str:
@@ -114,7 +107,7 @@ def _candidates(evidence: Evidence) -> str:
     source = evidence.candidates[1].words() if timed else "No candidate was timed on the target."
     why = evidence.candidates[2]
     return _section(
-        "Candidates", f"Why: {escape(why)}." if why else "", escape(source), _table(tables.Table(columns, cells))
+        "Candidates", f"Why: {escape(why)}." if why else "", escape(source), markup.table(tables.Table(columns, cells))
     )
 
 
@@ -124,9 +117,9 @@ def _drift(evidence: Evidence) -> str:
         return ""
     head = f"{SIGNS[part.state]} **{escape(part.head)}**: {escape(part.detail)}."
     notes = " ".join(f"{escape(note)}." for note in part.notes)
-    worst = _table(part.worst)
+    worst = markup.table(part.worst)
     told = "The worst inputs, saved in the bundle as drift/input.npy:" if worst else ""
-    return _section("Drift", head, notes, _table(part.forms), _table(part.losses), told, worst)
+    return _section("Drift", head, notes, markup.table(part.forms), markup.table(part.losses), told, worst)
 
 
 def _layers(evidence: Evidence) -> str:
@@ -134,19 +127,19 @@ def _layers(evidence: Evidence) -> str:
     if not found.rows:
         return ""
     source = escape(evidence.find("layers")[1].words())
-    return f"{source}\n\n<details><summary>All layers</summary>\n\n{_table(found)}\n\n</details>"
+    return f"{source}\n\n{markup.folded('All layers', markup.table(found))}"
 
 
 def _entries(evidence: Evidence) -> str:
     if len(evidence.entries) < 2:
         return ""
     told = "The newest first, times in UTC; a dash is what was not measured."
-    return f"{told}\n\n{_table(tables.entry_table(evidence))}"
+    return f"{told}\n\n{markup.table(tables.entry_table(evidence))}"
 
 
 def _usage(evidence: Evidence) -> str:
     lines = "\n".join(f"{command}  # {about}" for command, about in commands(evidence))
-    return "\n\n".join(part for part in (_code("sh", lines), _code("python", EXAMPLE)) if part)
+    return "\n\n".join(part for part in (markup.code("sh", lines), markup.code("python", EXAMPLE)) if part)
 
 
 def _labels(evidence: Evidence) -> str:
@@ -157,7 +150,9 @@ def _labels(evidence: Evidence) -> str:
 def _again(evidence: Evidence) -> str:
     fingerprint = text(evidence.manifest.get("data_fingerprint"))
     told = f"Fingerprint of the data: {escape(fingerprint)}" if fingerprint else ""
-    return "\n\n".join(part for part in (_code("sh", text(evidence.manifest.get("reproduce"), 1000)), told) if part)
+    return "\n\n".join(
+        part for part in (markup.code("sh", text(evidence.manifest.get("reproduce"), 1000)), told) if part
+    )
 
 
 def _identity(evidence: Evidence, identity: str) -> str:
@@ -167,8 +162,8 @@ def _identity(evidence: Evidence, identity: str) -> str:
         f"{escape(text(name))} {escape(text(value))}"
         for name, value in sorted(mapping(evidence.manifest.get("licences")).items())
     )
-    files = _table(description.file_table(evidence))
-    folded = f"<details><summary>Files and their hashes</summary>\n\n{files}\n\n</details>" if files else ""
+    files = markup.table(description.file_table(evidence))
+    folded = markup.folded("Files and their hashes", files)
     parts = (first, f"Licences: {licences}" if licences else "", folded)
     return "\n\n".join(part for part in parts if part)
 
@@ -177,25 +172,3 @@ def _section(title: str, *parts: str, empty: str = "") -> str:
     """A heading and what is there of its parts; nothing where there is none and ``empty`` says nothing."""
     there = [part for part in parts if part] or ([empty] if empty else [])
     return "\n\n".join([f"## {title}", *there]) if there else ""
-
-
-def _table(table: tables.Table) -> str:
-    if not table.rows:
-        return ""
-    rule = ["---:" if index in table.numeric else "---" for index in range(len(table.columns))]
-    lines = [
-        [escape(column) for column in table.columns],
-        rule,
-        *([escape(cell) for cell in row] for row in table.rows),
-    ]
-    drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{drawn}\n\n{table.left_out} more are in the bundle's JSON files." if table.left_out else drawn
-
-
-def _code(language: str, content: str) -> str:
-    """A fence longer than any run of backticks inside."""
-    if not content:
-        return ""
-    longest = max((len(run) for run in re.findall(r"`+", content)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{content}\n{fence}"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekd.report import render_markdown
-from edgekd.report.markdown import escape
+from edgekd.report.markup import escape
 from edgekd.report.reading import text
 
 SPECIAL = re.compile(r"(?<!\\)(?:\\\\)*[<>|`*_\[\]#!]")
