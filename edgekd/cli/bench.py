@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgekd.cli.console import JsonOption, print_json, progress_for_terminal
+from edgekd.cli.console import JsonOption, print_json, progress_for_terminal, table_console
 
 
 class Policy(StrEnum):
@@ -55,7 +55,7 @@ def bench(
         ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the order of blocks.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for the result.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for gate.json, .md, .xml (JUnit), .html.")] = None,
 ) -> None:
     """Measure latency and memory of a verified bundle in fresh processes; needs no torch.
 
@@ -65,7 +65,8 @@ def bench(
     if against is None:
         _alone(bundle, seconds, json)
         return
-    from edgekd.pipeline.gate import DEFAULTS, gate_bundles, write_result
+    from edgekd.pipeline.gate import DEFAULTS, gate_bundles
+    from edgekd.pipeline.gate_files import write_gate
 
     settings = DEFAULTS.model_copy(
         update={
@@ -87,13 +88,13 @@ def bench(
     with progress_for_terminal() as progress:
         result = gate_bundles(bundle, against, settings, progress=progress)
     if out is not None:
-        write_result(result, out)
+        write_gate(result, out)
     if json:
         print_json(result.to_json())
     else:
-        for check in result.checks:
-            typer.echo(f"{check.name:9} {check.verdict:15}{'' if check.gates else '(shown only) '}{check.detail}")
-        typer.echo(result.summary)
+        from edgekd.report.gate import gate_table
+
+        table_console().print(gate_table(result))
     if result.verdict == "inconclusive" and on_inconclusive is Policy.warn:
         typer.echo(f"edgekd: warning: {result.summary}", err=True)
     if result.exit_code:

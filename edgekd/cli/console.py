@@ -11,11 +11,17 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgekd.errors import BadInput, EdgekdError, ExitCode, Missing
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Characters of a line in a log: nothing says how wide its reader's window is.
+LOG_WIDTH = 120
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine output on stdout; everything else goes to stderr.")]
 
@@ -102,6 +108,13 @@ def _tell(message: str, debug: bool) -> None:
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
     print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def table_console() -> Console:
+    """Where tables are printed: as wide as the terminal, or wide enough for a log that is none."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)
 
 
 class PlainProgress:

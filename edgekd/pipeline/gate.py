@@ -33,7 +33,6 @@ from edgekd.runtime.memory import bare_memory
 from edgekd.runtime.process import REFUSED, WorkerFailed
 from edgekd.runtime.sequential import ERROR, Plan, planned_looks
 from edgekd.stage import NoProgress, Progress
-from edgekd.store import write_text_atomic
 
 CHECKS: tuple[CheckName, ...] = ("latency", "memory", "size", "accuracy", "coverage")
 DEFAULTS = Settings(
@@ -188,15 +187,3 @@ def _summary(verdict: Verdict, latency: Latency, worse: list[str], settings: Set
     if verdict == "inconclusive" and settings.on_inconclusive != "fail":
         head = f"inconclusive, which the policy {settings.on_inconclusive!r} lets pass"
     return f"{head}; latency {latency.why}"
-
-
-def write_result(result: GateResult, folder: Path) -> Path:
-    """Write the document to ``folder``/gate.json, whole or not at all; the folder is made if need be.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "gate.json"
-    write_text_atomic(path, result.model_dump_json(indent=1) + "\n")
-    return path

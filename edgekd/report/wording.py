@@ -31,6 +31,43 @@ def percent(share: float | None, decimals: int = 2) -> str:
     return "" if share is None else f"{100 * share:.{decimals}f}{SPACE}%".replace("-", MINUS)
 
 
+def change(share: float | None, decimals: int = 2) -> str:
+    """A change as signed per cent of what was before; from the elevenfold on as a factor."""
+    if share is None:
+        return ""
+    if share >= 10:
+        return f"×{SPACE}{significant(1 + share)}"
+    return f"{_signed(100 * share, decimals)}{SPACE}%"
+
+
+def change_interval(low: float, high: float) -> str:
+    """``low to high`` of a change."""
+    first, last = change(low), change(high)
+    unit = f"{SPACE}%"
+    return f"{first.removesuffix(unit) if last.endswith(unit) else first} to {last}"
+
+
+def allowance(share: float) -> str:
+    """A change that is allowed, with no more digits than it has."""
+    return f"{100 * share:+.6g}{SPACE}%".replace("-", MINUS) if share < 10 else change(share)
+
+
+def signed(value: float) -> str:
+    """A round number of an axis that runs to both sides of 0."""
+    return f"{value:+.6g}".replace("-", MINUS) if value else "0"
+
+
+def points_change(value: float | None) -> str:
+    """A change in signed points."""
+    return "" if value is None else f"{_signed(value, 2)}{SPACE}points"
+
+
+def _signed(value: float, decimals: int) -> str:
+    # Rounded first: what is shown as zero has no sign.
+    rounded = round(value, decimals)
+    return f"{rounded:+.{decimals}f}".replace("-", MINUS) if rounded else f"{0:.{decimals}f}"
+
+
 def points(value: float | None) -> str:
     """Points of accuracy, signed only where negative."""
     if value is None:
@@ -70,6 +107,16 @@ def size(count: float | None) -> str:
         if count < 999.5 or unit == "GB":
             break
     return f"{significant(count)}{SPACE}{unit}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time as long as a person cares: 0.8 s, 45 s, 12 min, 3.5 h."""
+    if seconds is None:
+        return ""
+    for limit, unit, in_seconds in ((99.5, "s", 1), (99.5 * 60, "min", 60)):
+        if seconds < limit:
+            return f"{significant(seconds / in_seconds, 2)}{SPACE}{unit}"
+    return f"{significant(seconds / 3600, 2)}{SPACE}h"
 
 
 def count(value: float | None) -> str:

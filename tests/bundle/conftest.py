@@ -4,6 +4,7 @@ import pytest
 from make_bundle import contents
 
 from edgekd.bundle import pack
+from edgekd.pipeline import gate
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +29,16 @@ def bundle(packed, tmp_path):
         return shutil.copytree(packed(backend), tmp_path / backend)
 
     return copy
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Looks after two and three pairs, for tests of what a verdict leads to."""
+    monkeypatch.setattr(gate, "planned_looks", lambda _: (2, 3))
+
+
+@pytest.fixture(scope="session")
+def wide(tmp_path_factory):
+    """A bundle for the same inputs whose model has many times the work; read only."""
+    folder = tmp_path_factory.mktemp("wide")
+    return pack(folder / "bundle", contents(folder / "parts", channels=160)).path

@@ -18,25 +18,15 @@ from edgekd.errors import BadBundle, BadInput, Missing
 from edgekd.gate_result import SCHEMA_FILE, GateResult
 from edgekd.measure.predictions import correct_row
 from edgekd.pipeline import gate
-from edgekd.pipeline.gate import DEFAULTS, gate_bundles, write_result
+from edgekd.pipeline.gate import DEFAULTS, gate_bundles
+from edgekd.pipeline.gate_files import FILES, write_gate
+from edgekd.report.gate import read_gate
 from edgekd.runtime.measurements import append_entry, new_entry, read_measurements
 from edgekd.runtime.process import WorkerProcess
 from edgekd.runtime.sequential import Plan, decide
 
 # A verdict from three short pairs: what is tested here is what a verdict leads to.
 QUICK = DEFAULTS.model_copy(update={"error": 0.19, "seconds_per_pair": 0.0})
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr(gate, "planned_looks", lambda _: (2, 3))
-
-
-@pytest.fixture(scope="session")
-def wide(tmp_path_factory):
-    """A bundle for the same inputs whose model has many times the work; read only."""
-    folder = tmp_path_factory.mktemp("wide")
-    return pack(folder / "bundle", contents(folder / "parts", channels=160)).path
 
 
 def entry(root: Path, **more) -> None:
@@ -77,8 +67,12 @@ def test_a_slower_model_is_a_regression(bundle, wide, quick, tmp_path):
         logs = np.log(pair.new.blocks_ms) - np.log(pair.old.blocks_ms)
         assert np.median(logs) == pytest.approx(pair.log_ratio, abs=1e-4)
         assert pair.new.witnesses.cpu_share > 0
-    path = write_result(result, tmp_path / "out" / "deep")
-    assert GateResult.model_validate_json(path.read_text()) == result
+    folder = tmp_path / "out" / "deep"
+    write_gate(result, folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert read_gate(folder / "gate.json") == result
+    assert "regression of latency" in (folder / "gate.md").read_text()
+    assert 'type="regression"' in (folder / "gate.xml").read_text()
 
 
 def test_a_faster_model_passes(bundle, wide, quick):

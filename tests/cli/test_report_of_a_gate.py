@@ -1,0 +1,50 @@
+"""``edgekd report`` on the document of a comparison."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from command import edgekd
+
+EXAMPLE = Path(__file__).parents[1] / "report" / "gate_example.json"
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    return Path(shutil.copy(EXAMPLE, tmp_path / "gate.json"))
+
+
+def test_in_a_log(gate: Path, tmp_path: Path) -> None:
+    done = edgekd("report", str(gate), home=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    row = next(line for line in done.stdout.splitlines() if line.strip().startswith("latency"))
+    assert row.split()[-1] == "pass", "a row is one line where no terminal says how wide it is"
+    assert "✕ digits on onnxruntime-cpu: regression of file size" in done.stdout
+
+
+def test_json_is_the_document(gate: Path, tmp_path: Path) -> None:
+    done = edgekd("report", str(gate), "--json", home=tmp_path)
+    assert json.loads(done.stdout) == json.loads(EXAMPLE.read_text())
+
+
+@pytest.mark.parametrize(("name", "begin"), [("x.md", "<!-- edgekd-bench"), ("x.xml", "<?xml")])
+def test_written_by_the_ending(gate: Path, tmp_path: Path, name: str, begin: str) -> None:
+    done = edgekd("report", str(gate), "--out", name, home=tmp_path, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", f"wrote {name}\n")
+    text = (tmp_path / name).read_text(encoding="utf-8")
+    assert text.startswith(begin)
+    if name.endswith(".xml"):
+        assert ElementTree.fromstring(text.encode()).attrib["failures"] == "1"
+
+
+def test_what_is_no_document_of_a_comparison(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    done = edgekd("report", "manifest.json", home=tmp_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("edgekd: manifest.json: is JSON, but no document of a gate\n  give a gate.json")
+    assert "Traceback" not in done.stderr

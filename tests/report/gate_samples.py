@@ -1,0 +1,141 @@
+"""Documents of gates to report on: a real run, and what else may come out of one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edgekd.gate_result import GateResult, Witnesses
+from edgekd.measure.gate_checks import latency_check
+from edgekd.pipeline import gate
+
+EXAMPLE = Path(__file__).with_name("gate_example.json")
+NOISE = {"pressure_share": 0.62, "involuntary_switches": 190.0, "steal_share": 0.04}
+
+
+def real_run() -> GateResult:
+    """Passed but for the file size, which is a regression."""
+    return GateResult.model_validate(json.loads(EXAMPLE.read_text()))
+
+
+def concluded(result: GateResult, *, policy: str = "fail", **verdicts: str) -> GateResult:
+    """``result`` with other verdicts of its checks, and what the pipeline makes of them."""
+    latency = verdicts.get("latency", result.latency.verdict)
+    settings = result.settings.model_copy(update={"on_inconclusive": policy})
+    result = with_latency(result, verdict=latency)
+    rows = [latency_check(result.latency, settings), *result.checks[1:]]
+    checks = [check.model_copy(update={"verdict": verdicts.get(check.name, check.verdict)}) for check in rows]
+    deciding = {check.name: check.verdict for check in checks if check.gates}
+    verdict = gate._verdict(result.latency, list(deciding.values()))
+    worse = [name for name, one in deciding.items() if one == "regression"]
+    return result.model_copy(
+        update={
+            "settings": settings,
+            "checks": checks,
+            "verdict": verdict,
+            "exit_code": int(gate._exit_code(verdict, settings)),
+            "summary": gate._summary(verdict, result.latency, worse, settings),
+        }
+    )
+
+
+def with_latency(result: GateResult, **changes: Any) -> GateResult:
+    """``result`` with another latency part."""
+    return result.model_copy(update={"latency": result.latency.model_copy(update=changes)})
+
+
+def passed() -> GateResult:
+    return concluded(real_run(), size="pass")
+
+
+def too_wide() -> GateResult:
+    """Inconclusive on a machine that was too noisy for the tolerance."""
+    told = real_run().to_json()
+    told["latency"] |= {
+        "interval": [0.96, 1.06],
+        "why": "+1.04 % (-4.00 % to +6.00 %) after 48 pairs: the interval holds the +2.00 % that are allowed",
+        "self_width": {"pairs": 48, "half_width": 0.049, "too_wide": True, "need": {"pairs": 310, "seconds": 372.4}},
+        "need": {"pairs": 900, "seconds": 1080.0},
+    }
+    told["latency"]["looks"][-1]["verdict"] = None
+    for pair in told["latency"]["pairs"]:
+        for side in ("new", "old"):
+            pair[side]["witnesses"] |= NOISE
+    return concluded(GateResult.model_validate(told), latency="inconclusive", size="pass")
+
+
+def failed() -> GateResult:
+    """The new model crashed in the first pair."""
+    failure = {"side": "new", "model": "digits", "what": "the process was killed by signal 11"}
+    told = real_run().to_json()
+    told["latency"] |= {
+        **dict.fromkeys(("ratio", "interval", "new_median_ms", "old_median_ms", "self_width", "need", "overhead")),
+        "looks": [],
+        "pairs": [],
+        "failure": failure,
+        "why": f"the new model failed after 0 pairs: {failure['what']}",
+    }
+    told["checks"][1] |= {"new": None, "old": None, "change": None, "verdict": "not comparable"}
+    return concluded(GateResult.model_validate(told), latency="error")
+
+
+def unpaired() -> GateResult:
+    """Stored samples of two machines."""
+    told = real_run().to_json()
+    side = {"machine": "Raspberry Pi 5", "runtime": "onnxruntime 1.30.0", "date": "2026-01-02T00:00:00Z", "runs": 5000}
+    told["latency"] |= {
+        **dict.fromkeys(("interval", "self_width", "need", "overhead")),
+        "method": "unpaired",
+        "looks": [],
+        "pairs": [],
+        "planned_looks": [],
+        "stored": {"new": side, "old": side | {"machine": "a laptop"}},
+    }
+    for name in ("new", "old"):
+        told[name]["opened"] = None
+    return concluded(GateResult.model_validate(told), latency="inconclusive", memory="not comparable")
+
+
+def silent() -> GateResult:
+    """A machine that tells nothing of itself."""
+    told = real_run().to_json()
+    nothing = dict.fromkeys(Witnesses.model_fields)
+    for pair in told["latency"]["pairs"]:
+        for side in ("new", "old"):
+            pair[side] |= {"witnesses": nothing, "peak_mb": None}
+    return GateResult.model_validate(told | {"machine": {}, "machine_name": ""})
+
+
+SAMPLES = {
+    "real": real_run,
+    "passed": passed,
+    "too wide": too_wide,
+    "failed": failed,
+    "unpaired": unpaired,
+    "silent": silent,
+}
+HOSTILE = "<script>alert(1)</script>-->|`[x](javascript:1) @everyone ![i](http://x.y/z)\u202e\x1b[31m\x00\ufffe\n# h"
+
+
+def poisoned(result: GateResult) -> GateResult:
+    """Every text that a user may have chosen, followed by markup."""
+    told = result.to_json()
+    for side in ("new", "old"):
+        for key in ("path", "identity", "name", "target", "backend", "precision", "candidate", "file", "sha256"):
+            told[side][key] += HOSTILE
+        told[side]["versions"] = {
+            f"{name}{HOSTILE}": f"{value}{HOSTILE}" for name, value in told[side]["versions"].items()
+        }
+        if told[side]["opened"]:
+            told[side]["opened"] |= {"version": HOSTILE, "runtime": HOSTILE}
+        if told["latency"]["stored"]:
+            told["latency"]["stored"][side]["machine"] = HOSTILE
+    for check in told["checks"]:
+        check["detail"] += HOSTILE
+    if told["latency"]["failure"]:
+        told["latency"]["failure"]["what"] = HOSTILE
+    told["machine"] |= {"cpu": HOSTILE, "board": HOSTILE}
+    return GateResult.model_validate(
+        told | {"machine_name": HOSTILE, "summary": told["summary"] + HOSTILE, "date": HOSTILE, "edgekd": HOSTILE}
+    )

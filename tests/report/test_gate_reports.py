@@ -1,0 +1,270 @@
+"""A gate's report in a terminal, as a pull request's comment, and as JUnit XML."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from gate_samples import (
+    EXAMPLE,
+    NOISE,
+    SAMPLES,
+    concluded,
+    passed,
+    poisoned,
+    real_run,
+    too_wide,
+    unpaired,
+    with_latency,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from edgekd.errors import BadInput
+from edgekd.gate_result import GateResult
+from edgekd.report.gate import gate_table, read_gate, render_gate_markdown, render_junit
+from edgekd.report.gate.markdown import marker
+from edgekd.report.gate.witnesses import disturbances
+
+NO_VALUE = re.compile(r"\b(None|nan|inf|NaN|null|True|False)\b")
+CHECKS = ("latency", "memory", "size", "accuracy", "coverage")
+
+
+def shown(result: GateResult, width: int = 120) -> str:
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(gate_table(result))
+    return plain(capture.get())
+
+
+def plain(text: str) -> str:
+    return text.replace("\u00a0", " ")
+
+
+def cases(result: GateResult) -> dict[str, ElementTree.Element]:
+    root = ElementTree.fromstring(render_junit(result).encode())
+    return {one.attrib["name"]: one for one in root.iter("testcase")}
+
+
+def test_terminal_has_a_line_for_each_check_and_then_the_verdict() -> None:
+    lines = [" ".join(line.split()) for line in shown(real_run()).splitlines()]
+    for row in (
+        "latency 0.0196 ms 0.0198 ms +1.04 % (+0.11 to +1.98 %) +2 % pass",
+        "memory 38.5 MB 38.5 MB +0.01 % +10 % pass",
+        "file size 40.1 kB 46.9 kB +16.84 % +5 % regression",
+        "accuracy 97.49 % 97.21 % −0.28 points 0 points pass",
+        "integer coverage 100.00 % 100.00 % 0.00 points −5 points pass",
+    ):
+        assert lines.count(row) == 1, row
+    assert "✕ digits on onnxruntime-cpu: regression of file size" in lines
+    assert "an interval of ±0.93 % after 12 pairs: narrow enough" in shown(real_run(), 200)
+    assert "disturbed" not in shown(real_run())
+
+
+def test_too_wide_a_run_tells_how_long_another_would_have_to_be() -> None:
+    page = shown(too_wide(), 300)
+    assert "! digits on onnxruntime-cpu: inconclusive" in page
+    assert "±4.90 % after 48 pairs: too wide for the +2 % that are allowed" in page
+    assert "About 310 pairs (6.2 min of measuring, --budget-seconds 373) would do." in page
+    assert "disturbed: some process waited for a CPU 62.0 % of the time; the hypervisor took 4.0 %" in page
+    for text in (render_gate_markdown(too_wide()), render_junit(too_wide())):
+        assert "310 pairs" in plain(text)
+        assert "62.0 % of the time" in plain(text)
+
+
+def test_at_tolerance_zero_no_number_of_pairs_is_promised() -> None:
+    told = too_wide().to_json()
+    told["settings"]["tolerance"] = 0.0
+    told["latency"]["self_width"]["need"] = None
+    assert "no number of pairs tells equal from slower" in shown(GateResult.model_validate(told), 300)
+    told["settings"]["tolerance"] = 0.001
+    assert "More than a day of measuring" in shown(GateResult.model_validate(told), 300)
+
+
+@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize("make", SAMPLES.values(), ids=SAMPLES)
+def test_narrow_terminals_lose_nothing(make, width: int) -> None:
+    page = shown(make(), width)
+    assert "…" not in page
+    assert all(len(line) <= width for line in page.splitlines())
+    assert not NO_VALUE.search(page)
+
+
+def test_what_decides_nothing_is_told_and_never_red() -> None:
+    told = real_run().to_json()
+    told["checks"][2]["gates"] = False
+    result = concluded(GateResult.model_validate(told))
+    assert result.verdict == "pass"
+    assert "regression, shown only" in shown(result)
+    assert "regression, shown only" in render_gate_markdown(result)
+    console = Console(width=120, color_system="standard", force_terminal=True)
+    with console.capture() as capture:
+        console.print(gate_table(result))
+    assert "\x1b[31m" not in capture.get()
+
+
+def test_witnesses_of_one_kind_are_told_by_themselves() -> None:
+    assert disturbances(real_run()) == []
+    assert disturbances(SAMPLES["silent"]()) == []
+    changes = {
+        "steal_share": (0.04, "hypervisor took 4.0 %"),
+        "pressure_share": (0.3, "waited for a CPU 30.0 %"),
+        "involuntary_switches": (NOISE["involuntary_switches"], "interrupted 190 times a second"),
+        "throttled": (2, "slowed down for heat 24 times"),
+    }
+    for key, (value, words) in changes.items():
+        told = real_run().to_json()
+        for pair in told["latency"]["pairs"]:
+            pair["new"]["witnesses"][key] = pair["old"]["witnesses"][key] = value
+        if key == "throttled":
+            words = "slowed down for heat 48 times"
+        found = disturbances(GateResult.model_validate(told))
+        assert len(found) == 1
+        assert words in plain(found[0])
+    told = real_run().to_json()
+    for index, pair in enumerate(told["latency"]["pairs"]):
+        pair["old"]["witnesses"]["cpu_share"] = 0.6 if index == 3 else 1.0
+        pair["new"]["witnesses"]["mhz"] = 2400 if index else 1200
+    found = [plain(one) for one in disturbances(GateResult.model_validate(told))]
+    assert found == [
+        "the old model's processes got between 0.60 and 1.0 CPUs",
+        "the clock went from 1 200 to 2 400 MHz",
+    ]
+
+
+def test_comment_begins_with_its_marker_and_has_one_table_in_sight() -> None:
+    page = render_gate_markdown(real_run())
+    assert page.splitlines()[0] == "<!-- edgekd-bench: digits-onnxruntime-cpu -->"
+    head, folded = page.split("<details>")
+    assert len(re.findall(r"^\| ---", head, re.MULTILINE)) == 1
+    assert "### ✕ digits on onnxruntime-cpu: regression of file size" in head
+    assert "| Latency | 0.0196 ms | 0.0198 ms | +1.04 % (+0.11 to +1.98 %) | +2 % | ✓ pass |" in plain(head)
+    for told in ("McNemar", "65.0 ns", "onnxruntime 1.32.0, 2 threads", "09bdd3f78e55c5a8", "Intel", "more pairs"):
+        assert told in folded
+    assert folded.rstrip().endswith("</details>")
+
+
+@given(st.text(), st.text())
+def test_marker_stays_one_comment(name: str, target: str) -> None:
+    result = real_run()
+    new = result.new.model_copy(update={"name": name, "target": target})
+    assert re.fullmatch(r"<!-- edgekd-bench: (?!-)[\w.]+(-[\w.]+)* -->", marker(result.model_copy(update={"new": new})))
+
+
+@pytest.mark.parametrize("make", SAMPLES.values(), ids=SAMPLES)
+def test_comment_holds_no_markup_of_others(make) -> None:
+    page = render_gate_markdown(poisoned(make()))
+    own = re.sub(r"</?(details|summary)>|^> |^<!-- [^>]* -->$|^###", "", page, flags=re.MULTILINE)
+    bare = re.sub(r"\\[\\`*_{}\[\]<>#|~&!]", "", own)
+    assert not re.search(r"[<>`#]|\]\(", bare)
+    assert not re.search(r"@\w|://", page)
+    assert not re.search("[\u202e\x1b\x00]", page)
+    for block in page.split("\n\n"):
+        lines = block.splitlines()
+        if lines and lines[0].startswith("|"):
+            assert len({len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines}) == 1, block
+    assert not NO_VALUE.search(render_gate_markdown(make()))
+
+
+@pytest.mark.parametrize("make", [*SAMPLES.values(), lambda: poisoned(unpaired())], ids=[*SAMPLES, "poisoned"])
+def test_junit_is_of_the_common_shape(make) -> None:
+    """jenkinsci/xunit-plugin's junit-10.xsd: elements, their order and their attributes."""
+    result = make()
+    root = ElementTree.fromstring(render_junit(result).encode())
+    assert root.tag == "testsuites"
+    (suite,) = root
+    assert [child.tag for child in suite] == ["properties", *["testcase"] * 5, "system-out"]
+    assert [case.attrib["name"] for case in suite.iter("testcase")] == list(CHECKS)
+    for element in (root, suite):
+        for key, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped"), ("tests", "testcase")):
+            assert int(element.attrib[key]) == len(list(suite.iter(tag)))
+        assert float(element.attrib["time"]) == pytest.approx(result.seconds, abs=1e-3)
+    for case in suite.iter("testcase"):
+        assert set(case.attrib) == {"name", "classname", "time"}
+        assert len(case) == 1
+        assert case[0].tag in ("failure", "error", "skipped", "system-out")
+        if case[0].tag in ("failure", "error"):
+            assert set(case[0].attrib) == {"message", "type"}
+    assert all(set(one.attrib) == {"name", "value"} for one in suite.iter("property"))
+    if make in SAMPLES.values():
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", suite.attrib["timestamp"])
+        assert not NO_VALUE.search(render_junit(result))
+
+
+def test_junit_tells_each_verdict() -> None:
+    found = cases(real_run())
+    assert plain(found["size"].find("failure").attrib["message"]).startswith("regression: +16.84 %, +5 % allowed")
+    assert found["latency"].find("system-out") is not None
+    found = cases(SAMPLES["failed"]())
+    assert "signal 11" in found["latency"].find("error").text
+    assert found["memory"].find("skipped").attrib["message"].startswith("not comparable")
+    assert cases(too_wide())["latency"].find("failure").attrib["type"] == "inconclusive"
+    lenient = concluded(too_wide(), policy="warn")
+    assert lenient.exit_code == 0
+    assert cases(lenient)["latency"].find("skipped").attrib["message"].startswith("inconclusive")
+
+
+VERDICTS = st.sampled_from(("pass", "regression", "inconclusive", "not comparable"))
+
+
+@given(
+    st.sampled_from(("pass", "regression", "inconclusive", "error")),
+    st.fixed_dictionaries(dict.fromkeys(CHECKS[1:], VERDICTS)),
+    st.sampled_from(("fail", "warn", "pass")),
+    st.sets(st.sampled_from(CHECKS)),
+)
+def test_junit_fails_exactly_where_the_exit_code_does(latency, others, policy, gates) -> None:
+    told = real_run().to_json()
+    for check in told["checks"]:
+        check["gates"] = check["name"] in gates
+    result = concluded(GateResult.model_validate(told), policy=policy, latency=latency, **others)
+    root = ElementTree.fromstring(render_junit(result).encode())
+    assert (int(root.attrib["failures"]) + int(root.attrib["errors"]) > 0) == (result.exit_code != 0)
+    assert (int(root.attrib["errors"]) > 0) == (result.verdict == "error")
+
+
+@given(st.text(), st.floats(allow_nan=False, allow_infinity=False), st.floats(1e-300, 1e300))
+def test_any_text_and_number_is_written(text: str, change: float, value: float) -> None:
+    result = with_latency(real_run(), interval=(1 / value, value), ratio=value)
+    checks = [one.model_copy(update={"detail": text, "change": change, "new": value}) for one in result.checks]
+    result = result.model_copy(update={"checks": checks, "machine_name": text, "summary": text})
+    ElementTree.fromstring(render_junit(result).encode())
+    assert render_gate_markdown(result).startswith("<!--")
+    shown(result)
+
+
+def test_documents_are_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "gate.json"
+    path.write_text(passed().model_dump_json())
+    assert read_gate(path) == passed()
+    assert read_gate(EXAMPLE) == real_run()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is not JSON"),
+        (b"\xff\xfe{", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"[]", "no document of a gate"),
+        (b'{"kind": "edgekd-gate", "schema_version": 2}', "schema version 2; this edgekd reads 1"),
+        (b'{"kind": "edgekd-gate", "schema_version": 1}', "Field required"),
+        (json.dumps(real_run().to_json() | {"verdict": "fine"}).encode(), "verdict: Input should be"),
+        (json.dumps(real_run().to_json() | {"seconds": float("nan")}).encode(), "seconds: Input should be a finite"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "gate.json"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=r"gate\.json: ") as raised:
+        read_gate(path)
+    assert words in raised.value.render()
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="No such file"):
+        read_gate(tmp_path / "gate.json")
