@@ -12,7 +12,8 @@ and only the second meeting is reported: ``ours_over_best_peer`` and ``ours_over
 Accuracy is that of the compiled models, on samples that nobody calibrated on: the signal-to-noise ratio of the logits
 in dB against the float network in PyTorch (``snr_db``), and the share of equal top-1 decisions (``agreement``).
 ``peer_snr_db`` is the best among the peers' int8 files. Ours is the fastest of edgekd's forms that is at least as
-accurate as that; where no integer one is, the fastest of all, and the row shows it.
+accurate as that; where no integer one is, the fastest of all, and the row shows it. ``unmatched_peers`` are the files
+that none of edgekd's forms (float ones too) equals in both accuracy and the race's time.
 
 All calibrate on the same samples; edgekd tries the calibrations of starts.py and keeps the best by these samples, for
 both backends one. Networks have random weights, see networks.py: the figures compare files of one network, they are no

@@ -71,6 +71,7 @@ def measure_backend(files: NetworkFiles, backend_name: str, options: Options) ->
         "calibrations_tried_db": files.tried,
         "ours": [entry.row for entry in ours],
         "peers": [entry.row for entry in others] + failed,
+        "unmatched_peers": _unmatched(ours, others) if options.seconds else None,
         "left_out": left,
     }
 
@@ -79,6 +80,17 @@ def _fitting(ours: list[Entry], bar: float | None) -> list[Entry]:
     """Ours that are as accurate as the peers' best file; where no integer one is, all."""
     fit = [entry for entry in ours if bar is None or entry.row["snr_db"] >= bar]
     return fit if any(entry.integer for entry in fit) else ours
+
+
+def _unmatched(ours: list[Entry], others: list[Entry]) -> list[str]:
+    """The others' files than which none of ours is both as fast in the race and as accurate."""
+
+    def matches(one: Entry, other: Entry) -> bool:
+        return bool(
+            one.row["race_over_float"] <= other.row["race_over_float"] and one.row["snr_db"] >= other.row["snr_db"]
+        )
+
+    return [other.name for other in others if not any(matches(one, other) for one in ours)]
 
 
 def _race(entries: list[Entry], against: Entry, options: Options) -> list[Comparison]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from entries import Entry
 from networks import samples
-from rows import _fitting, measure_backend
+from rows import _fitting, _unmatched, measure_backend
 from starts import SETTINGS, Options, make_files, snr_db
 from torch import nn
 
@@ -46,6 +46,17 @@ def test_ours_is_as_accurate_as_the_peers_best_where_an_integer_form_is():
     assert [one.name for one in _fitting(ours, 22)] == ["mixed", "float"]
     assert [one.name for one in _fitting(ours, 30)] == ["int8", "mixed", "float"]
     assert _fitting(ours, None) == ours
+
+
+def test_a_peer_is_matched_by_one_form_that_is_as_fast_and_as_accurate():
+    def timed(name: str, snr: float, ratio: float) -> Entry:
+        one = entry(name, snr)
+        one.row["race_over_float"] = ratio
+        return one
+
+    ours = [timed("int8", 20, 0.5), timed("float", 100, 1.0)]
+    others = [timed("slower", 20, 0.6), timed("between", 25, 0.8), timed("slow", 30, 1.1), timed("fast", 10, 0.4)]
+    assert _unmatched(ours, others) == ["between", "fast"]
 
 
 @pytest.mark.slow
