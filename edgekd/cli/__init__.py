@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from edgekd.cli import bench, build, cache, doctor, init, report, targets, verify
+from edgekd.cli import bench, build, cache, doctor, history, init, report, targets, verify
 from edgekd.cli.console import guard
 from edgekd.errors import ExitCode
 
@@ -47,6 +47,7 @@ app.command("build")(build.build)
 app.command("verify")(verify.verify)
 app.command("bench")(bench.bench)
 app.command("report")(report.report)
+app.command("history")(history.history)
 app.command("targets")(targets.targets)
 app.command("doctor")(doctor.doctor)
 app.command("init")(init.init)

@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,13 @@ def machine_name() -> str:
 
 
 def machine_key() -> str:
+    """The key of this machine."""
+    return key_of(describe_machine())
+
+
+def key_of(machine: Mapping[str, Any]) -> str:
     """A digest of what decides speed: figures of another key were taken on another machine."""
-    machine = describe_machine()
-    parts = {key: machine[key] for key in ("cpu", "arch", "isa", "cores", "usable_cores", "gpu", "gpu_driver")}
+    parts = {key: machine.get(key) for key in ("cpu", "arch", "isa", "cores", "usable_cores", "gpu", "gpu_driver")}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

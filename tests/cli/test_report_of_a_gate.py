@@ -48,3 +48,29 @@ def test_what_is_no_document_of_a_comparison(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("edgekd: manifest.json: is JSON, but no document of a gate\n  give a gate.json")
     assert "Traceback" not in done.stderr
+
+
+def test_history_writes_its_page_and_tells_its_series(gate: Path, tmp_path: Path) -> None:
+    done = edgekd("history", "gate.json", "gate.json", "--out", "history.html", home=tmp_path, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "wrote history.html\n")
+    assert done.stdout.splitlines()[0].startswith("digits on onnxruntime-cpu; Intel")
+    assert "left out: 1 given twice" in done.stdout
+    assert (tmp_path / "history.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    told = json.loads(edgekd("history", "gate.json", "--json", home=tmp_path, cwd=tmp_path).stdout)
+    assert len(told["series"][0]["runs"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["gate.json", "nothing.json"], "nothing.json: No such file"),
+        (["gate.json", "--out", "history.pdf"], "history.pdf: the history is a page"),
+        ([], "Missing argument"),
+    ],
+)
+def test_history_of_bad_input(gate: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
+    done = edgekd("history", *arguments, home=tmp_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gate.json"]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edgekd.gate_result import GateResult, Witnesses
 from edgekd.measure.gate_checks import latency_check
 from edgekd.pipeline import gate
 
+START = datetime(2026, 1, 1, tzinfo=UTC)
 EXAMPLE = Path(__file__).with_name("gate_example.json")
 NOISE = {"pressure_share": 0.62, "involuntary_switches": 190.0, "steal_share": 0.04}
 
@@ -105,6 +110,29 @@ def silent() -> GateResult:
         for side in ("new", "old"):
             pair[side] |= {"witnesses": nothing, "peak_mb": None}
     return GateResult.model_validate(told | {"machine": {}, "machine_name": ""})
+
+
+def run_on(day: int, *, slower: float = 1.0, baseline: str = "a" * 64, baseline_slower: float = 1.0, **more: Any):
+    """The real run on another day, with every time of the new side multiplied; a noise of 0.5 % by the day."""
+    noise = math.exp(0.005 * np.random.default_rng(day).normal())
+    told = real_run().to_json()
+    latency = told["latency"]
+    factor = slower * noise
+    latency["new_median_ms"] *= factor
+    latency["ratio"] *= factor / baseline_slower
+    latency["interval"] = [end * factor / baseline_slower for end in latency["interval"]]
+    for pair in latency["pairs"]:
+        pair["new"]["blocks_ms"] = [value * factor for value in pair["new"]["blocks_ms"]]
+    told["old"]["identity"] = baseline
+    told["new"]["identity"] = f"{day:064d}"
+    told["date"] = (START + timedelta(days=day)).isoformat()
+    for key, value in more.items():
+        place, _, last = key.rpartition("__")
+        inner = told
+        for part in place.split("__") if place else []:
+            inner = inner[part]
+        inner[last] = value
+    return GateResult.model_validate(told)
 
 
 SAMPLES = {

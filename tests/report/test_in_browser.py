@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bundle_samples import cpu_bundle, finalized, jetson_bundle
-from gate_samples import poisoned, real_run, too_wide
+from gate_samples import poisoned, real_run, run_on, too_wide
 
 from edgekd.report import render_html
 from edgekd.report.gate import render_gate_html
+from edgekd.report.history import collect, render_history
 
 pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not on the PATH")
 
@@ -40,11 +42,20 @@ def final_bundle() -> tuple[dict[str, Any], dict[str, Any]]:
     return manifest, finalized(measurements, candidate="float")
 
 
+def history_page() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{day}.json" for day in range(12)]
+        for day, path in enumerate(paths):
+            path.write_text(run_on(day, slower=1.1 if day > 5 else 1.0).model_dump_json(), encoding="utf-8")
+        return render_history(collect(paths))
+
+
 PAGES = {
     "bundle": (375, 100, lambda: render_html(*cpu_bundle())),
     "final": (375, 100, lambda: render_html(*final_bundle())),
     "gate": (360, 60, lambda: render_gate_html(real_run())),
     "noisy gate": (360, 60, lambda: render_gate_html(poisoned(too_wide()))),
+    "history": (360, 30, history_page),
 }
 
 
