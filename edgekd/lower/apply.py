@@ -11,7 +11,7 @@ from onnx import helper
 
 from edgekd.forms import FORM_KEY, Master, QuantForm, Site
 from edgekd.lower import onnxruntime, openvino, tensorrt
-from edgekd.lower.cures import Cures, choose_cures, how_weights_meet
+from edgekd.lower.cures import Cures, choose_cures, how_weights_meet, saturating_products
 from edgekd.lower.floats import store_float16, to_float16
 from edgekd.lower.graph import AVERAGES, CLIPS, PASSING, WEIGHTED, Graph, Layer, SiteNode
 from edgekd.lower.groups import float_nodes
@@ -49,8 +49,12 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
     for site in graph.sites():
         if "all" in form.float_groups or rules.drops(graph, site):
             graph.bypass(site.quantize, site.dequantize)
-    _drop_useless_sites(graph, in_float, rules)
     sites = {site.tensor: site for site in master.sites}
+    saturating = set() if vnni else saturating_products(graph, sites, form)
+    in_float |= saturating
+    for name in saturating:
+        _reads_float(graph, graph.producer[name])
+    _drop_useless_sites(graph, in_float, rules)
     reads = {}
     for layer in graph.layers():
         data = graph.site_of(layer.node.input[0])
@@ -100,6 +104,14 @@ def _next_site(graph: Graph, name: str) -> bool:
     if len(users) == 1 and users[0].op_type in ("Relu", "Clip"):
         users = graph.consumers.get(users[0].output[0], [])
     return bool(users) and all(user.op_type == "QuantizeLinear" for user in users)
+
+
+def _reads_float(graph: Graph, node: onnx.NodeProto) -> None:
+    """A node reads the values in front of its sites, which may stay for others."""
+    for index, name in enumerate(node.input):
+        if graph.is_site_output(name):
+            node.input[index] = graph.producer[graph.producer[name].input[0]].input[0]
+    graph.refresh()
 
 
 def _drop_useless_sites(graph: Graph, in_float: set[str], rules: ModuleType) -> None:

@@ -10,7 +10,7 @@ import onnx
 from edgekd.errors import ProofFailed
 from edgekd.forms import Master, QuantForm, Site
 from edgekd.lower.apply import cures_of, written_weight
-from edgekd.lower.cures import Cures
+from edgekd.lower.cures import Cures, saturating_products
 from edgekd.lower.graph import Graph, Layer
 from edgekd.lower.numbers import clip_at, site_parameters
 from edgekd.lower.permutations import with_gathers
@@ -31,12 +31,14 @@ def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm, *,
     original, graph = Graph(strict), Graph(with_gathers(unspelled(lowered, strict, form), strict))
     cures = _cures(master, original, graph, form, vnni)
     _check_sites(master, graph, form, cures)
+    sites = {site.tensor: site for site in master.sites}
+    for name in () if vnni else saturating_products(graph, sites, form):
+        raise _failed(f"an integer product at {name}, which could saturate without VNNI")
     nodes, others = (
         [node for node in one.model.graph.node if node.op_type not in TRANSPARENT and not is_reading(one, node)]
         for one in (original, graph)
     )
     layers = {layer.node.output[0]: layer for layer in original.layers()}
-    sites = {site.tensor: site for site in master.sites}
     for node, other in zip(nodes, others, strict=False):
         name = node.output[0]
         if name in cures.few_codes:

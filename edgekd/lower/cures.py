@@ -12,19 +12,32 @@ layer's signal and estimated from what is known without data:
 ReLU6 would no longer be absorbed by the rounding. So the clip to the master's own range is written out (a Relu
 becomes a Clip), and the cure is open only where a backend computes such a Clip inside the kernel in front of it.
 Signed inputs are unsigned bytes around 128 in every engine on x86 and need tightened weights.
+
+A product of two activations has no weights to tighten, so one that can leave 16 bits stays in float.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 
-from edgekd.forms import QuantForm
-from edgekd.lower.graph import AVERAGES, PASSING, WEIGHTED, Graph, Layer
-from edgekd.lower.numbers import weight_parameters
-from edgekd.lower.overflow import HIGHEST, LARGEST_CODE, Meeting, bound, least_scales, meeting
+from edgekd.forms import QuantForm, Site
+from edgekd.lower.graph import AVERAGES, PASSING, WEIGHTED, Graph, Layer, value_shapes
+from edgekd.lower.numbers import site_parameters, weight_parameters
+from edgekd.lower.overflow import (
+    HIGHEST,
+    LARGEST_CODE,
+    Meeting,
+    bound,
+    least_scales,
+    meeting,
+    product_saturates,
+    softmax_pair_codes,
+)
 
 FEW_CODES = 127
 # The end of a calibrated range over the root mean square: a rectified normal value, cut at 3.5 standard deviations.
@@ -95,6 +108,33 @@ def choose_cures(
         decibel = None if noise is None else round(float(-10 * np.log10(max(noise, 1e-12))), 1)
         rows.append(LayerBound(name, site, bounds[name], name in beyond, cure, decibel))
     return Cures(tuple(rows), frozenset(few))
+
+
+def saturating_products(graph: Graph, sites: Mapping[str, Site], form: QuantForm) -> set[str]:
+    """Outputs of the integer products of two activations of ``graph`` that could saturate; none without a cure."""
+    if form.cure == "none" or form.signed != "s8":
+        return set()
+    found = set()
+    for node in graph.model.graph.node:
+        if node.op_type != "MatMul" or len(graph.data_inputs(node)) != 2:
+            continue
+        if not all(graph.is_quantized(name) for name in node.input):
+            continue
+        codes, name = 2 * LARGEST_CODE, node.input[0]
+        if graph.is_site_output(name) and _is_softmax_of_rows(graph, graph.source(name)):
+            scale, _ = site_parameters(sites[graph.producer[graph.producer[name].input[0]].input[0]], form)
+            codes = softmax_pair_codes(float(scale))
+        if product_saturates(codes):
+            found.add(node.output[0])
+    return found
+
+
+def _is_softmax_of_rows(graph: Graph, node: onnx.NodeProto | None) -> bool:
+    """Whether the values that a product sums over sum up to 1."""
+    if node is None or node.op_type != "Softmax":
+        return False
+    axis = next((one.i for one in node.attribute if one.name == "axis"), -1)
+    return axis == -1 or axis == len(value_shapes(graph.model)[node.output[0]]) - 1
 
 
 def how_weights_meet(graph: Graph, layer: Layer) -> Meeting:

@@ -13,6 +13,9 @@ test_overflow_kernels.py), at AVX2 and AVX-512:
   oneDNN src/cpu/x64/jit_uni_x8s8s32x_conv_kernel.cpp, jit_avx512_core_x8s8s32x_conv_kernel.cpp, brgemm.
 - None in a depthwise convolution with one filter a channel: both multiply it in wider integers.
 - Otherwise (an odd number of channels, transposed convolutions) any two are taken to meet.
+
+Products of two activations (attention): OpenVINO's second factor is signed, and neighbours 2i and 2i + 1 of the summed
+dimension meet. ONNX Runtime's factors are both unsigned, for which it multiplies words (vpmaddwd), exactly.
 """
 
 from __future__ import annotations
@@ -24,6 +27,10 @@ import numpy as np
 HIGHEST = 32767
 # Unsigned bytes: signed activations are shifted to them by every engine on x86.
 LARGEST_CODE = 255
+
+LOWEST = -32768
+# Of a signed activation's codes: engines do not clip it at -127.
+LOWEST_SIGNED, HIGHEST_SIGNED = -128, 127
 
 Meeting = Literal["neighbours", "any", "none"]
 
@@ -46,6 +53,16 @@ def pair_sums(weight: np.ndarray, axis: int, meet: Meeting) -> np.ndarray:
 def bound(codes: np.ndarray, axis: int, meet: Meeting, largest_code: int) -> int:
     """The largest sum of two products that the layer can make, to be held against `HIGHEST`."""
     return largest_code * int(pair_sums(codes, axis, meet).max())
+
+
+def product_saturates(pair_codes: int) -> bool:
+    """Whether a product of activations can, whose first factor has neighbours of at most ``pair_codes`` together."""
+    return HIGHEST_SIGNED * pair_codes > HIGHEST or LOWEST_SIGNED * pair_codes < LOWEST
+
+
+def softmax_pair_codes(scale: float) -> int:
+    """The most that two codes of a softmax's output sum up to: its values sum up to 1, each code is rounded."""
+    return min(2 * LARGEST_CODE, int(1 / scale + 1 + 1e-3))
 
 
 def least_scales(
