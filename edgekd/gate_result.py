@@ -173,6 +173,9 @@ class Check(_Part):
     unit: str
     change: float | None
     change_unit: Literal["share", "points"]
+    interval: Interval | None = Field(
+        description="Of the change, in its unit: of latency that of the last look, of accuracy 95 %; null: no test."
+    )
     tolerance: float
     p_value: float | None = Field(description="Of an exact test; null where there is none.")
     level: float | None = Field(description="What the p-value is held against, after Holm's correction.")

@@ -28,6 +28,7 @@ def latency_check(found: Latency, settings: Settings) -> Check:
         unit="ms",
         change=found.ratio - 1 if found.ratio is not None else None,
         change_unit="share",
+        interval=(found.interval[0] - 1, found.interval[1] - 1) if found.interval else None,
         tolerance=settings.tolerance,
         p_value=None,
         level=found.level,
@@ -85,7 +86,8 @@ def accuracy_check(new: Row | None, old: Row | None, level: float, settings: Set
     row = _drop("accuracy", correct.mean(), before.mean(), settings.max_accuracy_drop, detail, settings)
     accident = p_value > level
     verdict = "pass" if accident else row.verdict
-    return row.model_copy(update={"p_value": p_value, "level": level, "verdict": verdict})
+    found = {"p_value": p_value, "level": level, "verdict": verdict, "interval": (-high, -low)}
+    return row.model_copy(update=found)
 
 
 def _paired(new: Row | None, old: Row | None) -> tuple[np.ndarray, np.ndarray] | None:
@@ -145,6 +147,7 @@ def _row(
         unit=unit,
         change=change,
         change_unit=change_unit,
+        interval=None,
         tolerance=tolerance,
         p_value=None,
         level=None,

@@ -10,10 +10,9 @@ from edgekd.report.evidence import Evidence
 from edgekd.report.figures import key_figures
 from edgekd.report.markup import escape
 from edgekd.report.reading import mapping, text
+from edgekd.report.state import SIGNS
 from edgekd.report.usage import EXAMPLE, commands
 from edgekd.report.verdicts import verdicts
-
-SIGNS = {"good": "✓", "bad": "✕", "unknown": "!"}
 
 
 def render_markdown(manifest: Any, measurements: Any, *, identity: str = "") -> str:

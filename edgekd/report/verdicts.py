@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from edgekd.report.evidence import Evidence
 from edgekd.report.losses import drift_words
 from edgekd.report.reading import items, mapping, number, pair, rows, share, text
+from edgekd.report.state import Verdict
 from edgekd.report.wording import drop, interval, joined, percent, plural, points, significant
 
 # The confidence of a speed's interval below which it decides nothing.
 ENOUGH = 0.9
-State = Literal["good", "bad", "unknown"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One line: ``head`` is the verdict, ``detail`` what it rests on."""
-
-    state: State
-    head: str
-    detail: str
 
 
 def verdicts(evidence: Evidence) -> list[Verdict]:

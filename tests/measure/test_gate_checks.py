@@ -15,6 +15,7 @@ from edgekd.measure.gate_checks import accuracy_check, accuracy_p_value, coverag
 from edgekd.measure.holm import accuracy_level, latency_level
 from edgekd.measure.mcnemar import mcnemar_worse
 from edgekd.measure.predictions import correct_row, read_correct, right, same_samples
+from edgekd.measure.statistics import paired_drop_interval
 from edgekd.pipeline.gate import DEFAULTS
 
 bits = arrays(bool, st.integers(1, 300))
@@ -96,6 +97,9 @@ def test_accuracy_falls_where_the_drop_is_large_and_no_accident(lost, gained, al
     assert check.p_value == mcnemar_worse(before, after) == accuracy_p_value(row(after), row(before))
     assert check.change == pytest.approx(-100 * (lost - gained) / len(before))
     assert f"{lost} samples lost and {gained} gained of {len(before)}" in check.detail
+    low, high = paired_drop_interval(before, after)
+    assert check.interval == (-high, -low)
+    assert check.interval[0] <= check.change <= check.interval[1]
 
 
 def test_accuracy_without_paired_predictions_is_not_comparable():
@@ -107,6 +111,7 @@ def test_accuracy_without_paired_predictions_is_not_comparable():
         accuracy_check(one, row(np.ones(8, bool)), 0.01, DEFAULTS),
     ):
         assert (check.verdict, check.p_value, check.change) == ("not comparable", None, None)
+        assert check.interval is None
 
 
 @given(st.floats(0, 1), st.floats(0, 1))

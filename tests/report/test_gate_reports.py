@@ -56,7 +56,7 @@ def test_terminal_has_a_line_for_each_check_and_then_the_verdict() -> None:
         "latency 0.0196 ms 0.0198 ms +1.04 % (+0.11 to +1.98 %) +2 % pass",
         "memory 38.5 MB 38.5 MB +0.01 % +10 % pass",
         "file size 40.1 kB 46.9 kB +16.84 % +5 % regression",
-        "accuracy 97.49 % 97.21 % −0.28 points 0 points pass",
+        "accuracy 97.49 % 97.21 % −0.28 points (−1.99 to +1.44) 0 points pass",
         "integer coverage 100.00 % 100.00 % 0.00 points −5 points pass",
     ):
         assert lines.count(row) == 1, row
@@ -230,7 +230,8 @@ def test_junit_fails_exactly_where_the_exit_code_does(latency, others, policy, g
 @given(st.text(), st.floats(allow_nan=False, allow_infinity=False), st.floats(1e-300, 1e300))
 def test_any_text_and_number_is_written(text: str, change: float, value: float) -> None:
     result = with_latency(real_run(), interval=(1 / value, value), ratio=value)
-    checks = [one.model_copy(update={"detail": text, "change": change, "new": value}) for one in result.checks]
+    held = {"interval": (-value, value)}
+    checks = [one.model_copy(update={"detail": text, "change": change, "new": value} | held) for one in result.checks]
     result = result.model_copy(update={"checks": checks, "machine_name": text, "summary": text})
     ElementTree.fromstring(render_junit(result).encode())
     assert render_gate_markdown(result).startswith("<!--")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from markupsafe import Markup
 
 from edgekd.gate_result import GateResult
@@ -15,15 +13,7 @@ from edgekd.report.gate.tables import looks_table, settings_table, sides_table
 from edgekd.report.gate.witnesses import disturbed_words, witness_table
 from edgekd.report.page import render_page
 from edgekd.report.reading import text
-
-
-@dataclass(frozen=True)
-class Line:
-    """One of the lines at the top: ``state`` is good, bad or unknown."""
-
-    state: str
-    head: str
-    detail: str
+from edgekd.report.state import Verdict
 
 
 def render_gate_html(result: GateResult) -> str:
@@ -64,13 +54,13 @@ def _facts(result: GateResult) -> list[tuple[str, str]]:
     return [(name, value) for name, value in found if value]
 
 
-def _lines(result: GateResult) -> list[Line]:
+def _lines(result: GateResult) -> list[Verdict]:
     width = result.latency.self_width
-    lines = [Line(STATES[result.verdict], told.headline(result), told.summary(result))]
+    lines = [Verdict(STATES[result.verdict], told.headline(result), told.summary(result))]
     if width is not None:
         head = "Too noisy for this tolerance" if width.too_wide else "Exact enough"
-        lines.append(Line("unknown" if width.too_wide else "good", head, told.width(result)))
+        lines.append(Verdict("unknown" if width.too_wide else "good", head, told.width(result)))
     disturbed = disturbed_words(result)
     if disturbed:
-        lines.append(Line("unknown", "Disturbed machine", disturbed))
+        lines.append(Verdict("unknown", "Disturbed machine", disturbed))
     return lines

@@ -7,11 +7,12 @@ import re
 from edgekd.gate_result import GateResult
 from edgekd.report.description import machine_table
 from edgekd.report.gate import told
-from edgekd.report.gate.rows import SIGNS, STATES, check_rows
+from edgekd.report.gate.rows import STATES, check_rows
 from edgekd.report.gate.tables import check_table, looks_table, settings_table, sides_table
 from edgekd.report.gate.witnesses import disturbed_words, witness_table
 from edgekd.report.markup import escape, folded, table
 from edgekd.report.reading import text
+from edgekd.report.state import SIGNS
 from edgekd.report.tables import Table
 
 # Characters of the marker's name at most.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edgekd.gate_result import Check, CheckName, GateResult
 from edgekd.report.reading import text
+from edgekd.report.state import State
 from edgekd.report.tables import DASH
 from edgekd.report.wording import (
     MINUS,
@@ -30,9 +31,14 @@ NAMES: dict[CheckName, str] = {
     "accuracy": "Accuracy",
     "coverage": "Integer coverage",
 }
-# How a verdict is coloured and signed.
-STATES = {"pass": "good", "regression": "bad", "error": "bad", "inconclusive": "unknown", "not comparable": "unknown"}
-SIGNS = {"good": "✓", "bad": "✕", "unknown": "!"}
+# How each verdict reads.
+STATES: dict[str, State] = {
+    "pass": "good",
+    "regression": "bad",
+    "error": "bad",
+    "inconclusive": "unknown",
+    "not comparable": "unknown",
+}
 SHOWN_ONLY = "shown only"
 # Longest sentence of a detail that is shown whole.
 DETAIL = 600
@@ -57,7 +63,7 @@ class Row:
     interval: str
     allowed: str
     verdict: str
-    state: str
+    state: State
     gates: bool
     detail: str
 
@@ -74,25 +80,32 @@ class Row:
 
 def check_rows(result: GateResult) -> list[Row]:
     """The rows in the document's order."""
-    return [_row(check, result) for check in result.checks]
+    return [_row(check) for check in result.checks]
 
 
-def _row(check: Check, result: GateResult) -> Row:
+def _row(check: Check) -> Row:
     write = _WRITE.get(check.unit, significant)
-    held = result.latency.interval if check.name == "latency" else None
     return Row(
         check=check.name,
         name=NAMES[check.name],
         old=write(check.old) or DASH,
         new=write(check.new) or DASH,
         change=(points_change if check.change_unit == "points" else change)(check.change) or DASH,
-        interval=change_interval(held[0] - 1, held[1] - 1) if held else "",
+        interval=_interval(check),
         allowed=_allowed(check),
         verdict=check.verdict,
         state=STATES[check.verdict],
         gates=check.gates,
         detail=text(check.detail, DETAIL),
     )
+
+
+def _interval(check: Check) -> str:
+    if check.interval is None:
+        return ""
+    if check.change_unit == "points":
+        return " to ".join(points_change(end).removesuffix(f"{SPACE}points") for end in check.interval)
+    return change_interval(*check.interval)
 
 
 def _allowed(check: Check) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from edgekd.gate_result import GateResult, Side
 from edgekd.report.gate import told
-from edgekd.report.gate.rows import SIGNS, check_rows
+from edgekd.report.gate.rows import check_rows
 from edgekd.report.reading import text
+from edgekd.report.state import SIGNS
 from edgekd.report.tables import DASH, Table
 from edgekd.report.wording import allowance, change, change_interval, duration, joined, size
 

@@ -9,8 +9,9 @@ from rich.text import Text
 
 from edgekd.gate_result import GateResult
 from edgekd.report.gate import told
-from edgekd.report.gate.rows import SIGNS, STATES, check_rows
+from edgekd.report.gate.rows import STATES, check_rows
 from edgekd.report.gate.witnesses import disturbed_words
+from edgekd.report.state import SIGNS
 from edgekd.report.terminal import STYLES
 
 

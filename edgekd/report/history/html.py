@@ -10,6 +10,7 @@ from edgekd.report.history import charts
 from edgekd.report.history.change_points import ERROR, LEAST
 from edgekd.report.history.series import Change, History, Run, Series
 from edgekd.report.page import LARGEST, render_page
+from edgekd.report.state import Verdict
 from edgekd.report.tables import DASH, Table
 from edgekd.report.wording import change, change_interval, milliseconds, percent, plural
 
@@ -19,20 +20,11 @@ _DAY = "%Y-%m-%d %H:%M"
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of a series' verdicts: ``state`` is good, bad or unknown."""
-
-    state: str
-    head: str
-    detail: str
-
-
-@dataclass(frozen=True)
 class _Part:
     subject: str
     machine: str
     runtime: str
-    lines: list[Line]
+    lines: list[Verdict]
     latency: Markup
     ratio: Markup
     runs: Table
@@ -80,11 +72,11 @@ def _part(series: Series, most: int) -> _Part:
     hidden = len(series.runs) - len(cut.runs) + series.earlier
     if not lines:
         if len(series.runs) < 2 * LEAST:
-            lines = [Line("unknown", "Too few runs", f"A change is told from {plural(2 * LEAST, 'run')} on.")]
+            lines = [Verdict("unknown", "Too few runs", f"A change is told from {plural(2 * LEAST, 'run')} on.")]
         else:
-            lines = [Line("good", "No change found", "Neither of the latency nor of the ratio.")]
+            lines = [Verdict("good", "No change found", "Neither of the latency nor of the ratio.")]
     if hidden:
-        lines.append(Line("unknown", f"{plural(hidden, 'older run')} not drawn", "They are in the documents."))
+        lines.append(Verdict("unknown", f"{plural(hidden, 'older run')} not drawn", "They are in the documents."))
     return _Part(
         series.subject,
         series.machine,
@@ -106,10 +98,10 @@ def _newest(series: Series, most: int) -> Series:
     return replace(series, runs=series.runs[first:], changes=moved)
 
 
-def _line(one: Change, series: Series) -> Line:
+def _line(one: Change, series: Series) -> Verdict:
     slower = one.after > one.before
     head = f"{'Slower' if slower else 'Faster'}: {'latency' if one.of == 'latency' else 'ratio to the baseline'}"
-    return Line("bad" if slower else "good", head, f"{change_words(one, series)}.")
+    return Verdict("bad" if slower else "good", head, f"{change_words(one, series)}.")
 
 
 def _row(run: Run) -> tuple[str, ...]:
