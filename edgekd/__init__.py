@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgekd.pipeline import BuildResult
     from edgekd.recipe import Recipe
     from edgekd.runtime.model import Model
+    from edgekd.runtime.scenario import Scenario
 
 __all__ = ["bench", "build", "load", "verify"]
 
@@ -68,12 +69,26 @@ def verify(bundle: str | Path) -> list[dict[str, Any]]:
     return [check.to_json() for check in verify_bundle(Path(bundle))]
 
 
-def bench(bundle: str | Path, *, seconds: float = 5.0) -> dict[str, Any]:
-    """Latency and memory of a verified bundle, measured in fresh processes on this machine.
+def bench(
+    bundle: str | Path,
+    *,
+    scenario: Scenario = "single-stream",
+    seconds: float = 5.0,
+    batch_sizes: Sequence[int] = (),
+    streams: int | None = None,
+    threads: int | None = None,
+    cores: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """Latency and memory, or throughput, of a verified bundle, measured in fresh processes on this machine.
+
+    The arguments are those of `edgekd.runtime.scenario.Settings`, the result that of `edgekd.runtime.bench.bench`.
 
     Raises:
+        BadInput: a setting does not fit the model or the machine.
         BadBundle, Missing, WorkerFailed: the bundle does not hold, its runtime is not here, or it fails.
     """
     from edgekd.pipeline.bench import bench_bundle
+    from edgekd.runtime.scenario import Settings
 
-    return bench_bundle(Path(bundle), seconds=seconds)
+    pinned = None if cores is None else tuple(cores)
+    return bench_bundle(Path(bundle), Settings(scenario, seconds, tuple(batch_sizes), streams, threads, pinned))

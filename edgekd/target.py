@@ -41,11 +41,14 @@ def _pattern(board: str) -> str:
 
 
 class RuntimeConfig(Part):
-    """How the runtime is set: ``threads`` of one inference, TensorRT's ``workspace_mb`` (MiB)."""
+    """How the runtime is set: ``threads`` of one inference, the ``cores`` that measuring is pinned to (None: any),
+    TensorRT's ``workspace_mb`` (MiB).
+    """
 
     versions: Annotated[str, AfterValidator(_requirement)] = ""
     flavour: Literal["default", "rtx"] = "default"
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    cores: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
     inference_precision: Literal["f32", "bf16", "f16"] = "f32"
     workspace_mb: Annotated[int, Field(ge=1)] = 1024
     dla: bool = False

@@ -21,9 +21,10 @@ def differences(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
         one, other = new["target"].get(key), old["target"].get(key)
         if one != other:
             found.append(f"target.{key}: {one}, the baseline has {other}")
-    one, other = (side["target"].get("runtime", {}).get("threads") for side in (new, old))
-    if one != other:
-        found.append(f"target.runtime.threads: {one}, the baseline has {other}")
+    for key in ("threads", "cores"):
+        one, other = (side["target"].get("runtime", {}).get(key) for side in (new, old))
+        if one != other:
+            found.append(f"target.runtime.{key}: {one}, the baseline has {other}")
     if len(new["inputs"]) != len(old["inputs"]):
         found.append(f"{len(new['inputs'])} inputs, the baseline has {len(old['inputs'])}")
     for index, (mine, theirs) in enumerate(zip(new["inputs"], old["inputs"], strict=False)):

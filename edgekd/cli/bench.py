@@ -9,12 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from edgekd.cli.console import JsonOption, print_json, progress_for_terminal, table_console
+from edgekd.errors import BadInput
 
 
 class Policy(StrEnum):
     """What an inconclusive comparison is taken for."""
 
     fail, warn, passes = "fail", "warn", "pass"
+
+
+class Scenario(StrEnum):
+    """What one bundle alone is measured for, after MLPerf."""
+
+    single_stream, offline, multi_stream = "single-stream", "offline", "multi-stream"
 
 
 class Gate(StrEnum):
@@ -26,6 +33,13 @@ class Gate(StrEnum):
 def bench(
     bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
     seconds: Annotated[float, typer.Option(min=0.5, max=600, help="How long to measure one bundle alone.")] = 5.0,
+    scenario: Annotated[
+        Scenario | None, typer.Option(help="Of one bundle alone: latency, throughput, or queries of several samples.")
+    ] = None,
+    batch_size: Annotated[list[int] | None, typer.Option(help="Of the scenario offline; repeat it.")] = None,
+    streams: Annotated[int | None, typer.Option(help="Of the scenario multi-stream: samples of a query.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Of one bundle alone. Default: the target's.")] = None,
+    cores: Annotated[str | None, typer.Option(help="Run one bundle alone on these cores only: 0,1 or 0-3.")] = None,
     json: JsonOption = False,
     against: Annotated[Path | None, typer.Option(help="The bundle that it is to replace: compare the two.")] = None,
     max_slowdown: Annotated[
@@ -57,14 +71,24 @@ def bench(
     seed: Annotated[int, typer.Option(min=0, help="Of the order of blocks.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for gate.json, .md, .xml (JUnit), .html.")] = None,
 ) -> None:
-    """Measure latency and memory of a verified bundle in fresh processes; needs no torch.
+    """Measure latency and memory of a verified bundle in fresh processes, or its throughput; needs no torch.
 
     With --against: compare it with another, in pairs of processes, until the verdict is sure. Exit code 0: passed, 3:
     regression, 6: inconclusive, 1: a model failed, 2: the bundles cannot be compared.
     """
+    alone = {
+        "--scenario": scenario,
+        "--batch-size": batch_size,
+        "--streams": streams,
+        "--threads": threads,
+        "--cores": cores,
+    }
     if against is None:
-        _alone(bundle, seconds, json)
+        _alone(bundle, scenario or Scenario.single_stream, seconds, batch_size or [], streams, threads, cores, json)
         return
+    for option, value in alone.items():
+        if value is not None:
+            raise BadInput(f"{option} belongs to measuring one bundle alone", remedy="leave it out with --against")
     from edgekd.pipeline.gate import DEFAULTS, gate_bundles
     from edgekd.pipeline.gate_files import write_gate
 
@@ -101,16 +125,28 @@ def bench(
         raise typer.Exit(result.exit_code)
 
 
-def _alone(bundle: Path, seconds: float, json: bool) -> None:
+def _alone(
+    bundle: Path,
+    scenario: Scenario,
+    seconds: float,
+    batch_sizes: list[int],
+    streams: int | None,
+    threads: int | None,
+    cores: str | None,
+    json: bool,
+) -> None:
     from edgekd.pipeline.bench import bench_bundle
+    from edgekd.runtime.bench_text import tell_bench
+    from edgekd.runtime.scenario import Settings, parse_cores
+    from edgekd.runtime.sessions import SessionError
 
-    result: dict[str, Any] = bench_bundle(bundle, seconds=seconds)
+    try:
+        pinned = None if cores is None else parse_cores(cores)
+    except SessionError as error:
+        raise BadInput(str(error), where="--cores") from error
+    settings = Settings(scenario.value, seconds, tuple(batch_sizes), streams, threads, pinned)
+    result: dict[str, Any] = bench_bundle(bundle, settings)
     if json:
         print_json(result)
-        return
-    latency = result["latency_ms"]
-    for name in ("p50", "p90", "p99"):
-        value = latency[name]
-        typer.echo(f"{name}: {value:.3f} ms" if value is not None else f"{name}: not enough runs")
-    where = f"{latency['machine']}, {latency['runtime']}, float layers in {latency['inference_precision']}"
-    typer.echo(f"memory: {result['peak_memory_mb']} MB on {where}")
+    else:
+        typer.echo("\n".join(tell_bench(result)))

@@ -13,17 +13,19 @@ from edgekd import errors
 from edgekd.runtime import compare as pairs
 from edgekd.runtime import latency, memory
 from edgekd.runtime.process import WorkerFailed
-from edgekd.runtime.sessions import RuntimeMissing
+from edgekd.runtime.sessions import RuntimeMissing, SessionError
 
 
 @contextmanager
 def worker_errors() -> Iterator[None]:
-    """Raise Missing or WorkerFailed for what measuring processes tell."""
+    """Raise Missing, BadInput (cores that are not there) or WorkerFailed for what measuring processes tell."""
     try:
         yield
     except RuntimeMissing as error:
         remedy = f"install it with: {error.install}" if error.install else ""
         raise errors.Missing(error.what, remedy=remedy) from error
+    except SessionError as error:
+        raise errors.BadInput(str(error)) from error
     except WorkerFailed as error:
         raise errors.WorkerFailed(f"{error.label}: {error.what}", where=error.where) from error
 

@@ -39,5 +39,5 @@ class ModelSpec(spec.ModelSpec):
             feeds=save_arrays(feeds, scratch),
             threads=target.runtime.threads,
             precision=model.meta.get("inference_precision", target.runtime.inference_precision),
-            **{"label": model.path.parent.name, **more},
+            **{"label": model.path.parent.name, "cores": target.runtime.cores, **more},
         )

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edgekd.bundle import verify_bundle
 from edgekd.bundle.failure import bundle_errors
-from edgekd.errors import BadBundle, ExitCode, Missing
+from edgekd.errors import BadBundle, BadInput, ExitCode, Missing
 from edgekd.measure.fresh import worker_errors
 from edgekd.runtime.bench import bench
+from edgekd.runtime.scenario import Settings
+from edgekd.runtime.sessions import RuntimeMissing, SessionError
 from edgekd.runtime.verify import exit_code
 
 
-def bench_bundle(path: Path, *, seconds: float = 5.0) -> dict[str, Any]:
-    """``latency_ms`` with raw samples, ``peak_memory_mb`` and the ``model`` timed; the bundle is verified first.
+def bench_bundle(path: Path, settings: Settings | None = None) -> dict[str, Any]:
+    """What `edgekd.runtime.bench.bench` measures; the settings are checked and the bundle is verified first.
 
     Raises:
+        BadInput: the settings do not fit the model or this machine.
         BadBundle: it does not hold.
         Missing: its runtime is not here, or it needs its finalize step first.
         WorkerFailed: it crashed, hung or does not give its golden outputs.
     """
+    wanted = settings or Settings()
+    with _settings_errors(path):
+        wanted.check()
     checks = verify_bundle(path)
     code = exit_code(checks)
     for check in checks:
@@ -29,5 +37,16 @@ def bench_bundle(path: Path, *, seconds: float = 5.0) -> dict[str, Any]:
     for check in checks:
         if not check.ok:
             raise Missing(f"{check.name} could not be checked: {check.detail}", where=str(path))
-    with bundle_errors(path), worker_errors():
-        return {"bundle": str(path), **bench(path, seconds=seconds)}
+    # Golden outputs held a moment ago, so what a session refuses now is what was asked of it.
+    with bundle_errors(path), worker_errors(), _settings_errors(path):
+        return {"bundle": str(path), **bench(path, wanted)}
+
+
+@contextmanager
+def _settings_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeMissing:
+        raise
+    except SessionError as error:
+        raise BadInput(str(error), where=str(path)) from error

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .bench import bench
+from .bench_text import tell_bench
 from .bundle_files import BundleError
 from .finalize import finalize
 from .manifest import read_manifest
@@ -24,6 +25,7 @@ from .measurements import append_entry, new_entry
 from .model import Model, NotFinalized
 from .preprocess import PreprocessError
 from .process import REFUSED, WorkerFailed
+from .scenario import SCENARIOS, Settings, parse_cores
 from .sessions import RuntimeMissing, SessionError
 from .verify import exit_code, outcome, tell, verify
 
@@ -63,13 +65,23 @@ def _verify(root: Path, options: argparse.Namespace) -> int:
 
 
 def _bench(root: Path, options: argparse.Namespace) -> int:
-    result = bench(root, seconds=options.seconds)
+    settings = Settings(
+        scenario=options.scenario,
+        seconds=options.seconds,
+        batch_sizes=tuple(options.batch_size),
+        streams=options.streams,
+        threads=options.threads,
+        cores=options.cores,
+    )
+    if options.record and settings.scenario != "single-stream":
+        raise SessionError("--record keeps the figures of the scenario single-stream only")
+    result = bench(root, settings)
     if options.record:
         append_entry(root, {**new_entry(read_manifest(root), "bench"), **result})
     if options.json:
         _print(result)
-        return DONE
-    _print_latency(result)
+    else:
+        print("\n".join(tell_bench(result)))
     return DONE
 
 
@@ -97,17 +109,8 @@ def _finalize(root: Path, options: argparse.Namespace) -> int:
         _print(entry)
         return DONE
     print(f"{entry['model']['candidate']} is the choice for this device: {entry['choice']['why']}")
-    _print_latency(entry)
+    print("\n".join(tell_bench(entry)))
     return DONE
-
-
-def _print_latency(result: dict[str, Any]) -> None:
-    latency, memory = result["latency_ms"], result["peak_memory_mb"]
-    print(f"{result['model']['candidate']} on {latency['machine']}, {latency['runtime']}, {latency['runs']} runs")
-    for name in ("p50", "p90", "p99"):
-        print(f"{name}: {latency[name]:.3f} ms" if latency[name] is not None else f"{name}: not enough runs")
-    if memory is not None:
-        print(f"memory: {memory:.1f} MB")
 
 
 def _load(path: Path) -> np.ndarray:
@@ -143,8 +146,15 @@ def _parser() -> argparse.ArgumentParser:
         return found
 
     add("verify", _verify, "Check every hash and the golden outputs.")
-    timing = add("bench", _bench, "Time single samples on this machine.")
+    timing = add("bench", _bench, "Measure latency, throughput and memory on this machine.")
+    timing.add_argument("--scenario", choices=SCENARIOS, default="single-stream", help="default: single-stream")
     timing.add_argument("--seconds", type=_number(0.1), default=5.0, help="how long to measure (default 5)")
+    timing.add_argument(
+        "--batch-size", type=_whole(1, 4096), action="append", default=[], metavar="N", help="offline; repeat it"
+    )
+    timing.add_argument("--streams", type=_whole(1, 4096), metavar="N", help="multi-stream: samples of a query (8)")
+    timing.add_argument("--threads", type=_whole(1, 1024), metavar="N", help="default: the target's")
+    timing.add_argument("--cores", type=_cores, metavar="0,1", help="run on these cores only")
     timing.add_argument("--record", action="store_true", help="append the figures to measurements.json")
     running = add("run", _run, "Classify raw samples, one .npy file each.")
     running.add_argument("files", metavar="FILE.npy", nargs="+", type=Path)
@@ -165,11 +175,18 @@ def _number(least: float) -> Any:
     return number
 
 
-def _whole(least: int) -> Any:
+def _whole(least: int, most: int = 999) -> Any:
     def integer(text: str) -> int:
         value = int(text)
-        if not least <= value < 1000:
+        if not least <= value <= most:
             raise ValueError
         return value
 
     return integer
+
+
+def _cores(text: str) -> tuple[int, ...]:
+    try:
+        return parse_cores(text)
+    except SessionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -20,6 +20,7 @@ from .manifest import identity, is_integer, read_manifest
 from .measurements import append_entry, locked, new_entry, now, read_measurements
 from .model import selected_spec
 from .process import WorkerFailed, start
+from .scenario import Settings
 from .selection import Selection, select
 from .sessions import RuntimeMissing, SessionError
 from .spec import ModelSpec
@@ -59,7 +60,7 @@ def finalize(
         index, why = _choose(root, manifest, [one for one, _ in fit], timed)
         chosen = fit[index][0]
         say(f"{chosen.candidate['name']}: {why}")
-        measured = bench(root, seconds=bench_seconds, selection=chosen)
+        measured = bench(root, Settings(seconds=bench_seconds), selection=chosen)
         _write_choice(root, manifest, chosen, why)
         entry = _entry(root, manifest, chosen, why, [one for one, _ in fit], faults, timed, measured)
         append_entry(root, entry)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +10,10 @@ import numpy as np
 from .machine import machine_name
 from .percentile import percentile
 from .process import start
+from .runs import timed_runs
 from .spec import ModelSpec
 
 WARM_CAP_S = 10.0
-BLOCK_MS = 100.0
-# Runs kept of one block: those of a model of a few microseconds would fill a report with millions.
-BLOCK_RUNS = 500
-# Enough runs for p99 (see `percentile`), if they fit into the time.
-WANTED_RUNS = 700
 
 
 @dataclass(frozen=True)
@@ -56,7 +51,7 @@ class Latency:
 
 
 def measure_latency(spec: ModelSpec, *, min_seconds: float = 2.0, max_seconds: float = 20.0) -> Latency:
-    """Time ``spec`` for ``min_seconds``, and on to `WANTED_RUNS` runs within ``max_seconds``.
+    """Time ``spec`` for ``min_seconds``, and on to `runs.WANTED_RUNS` runs within ``max_seconds``.
 
     Raises:
         RuntimeMissing: the runtime is not here.
@@ -65,14 +60,5 @@ def measure_latency(spec: ModelSpec, *, min_seconds: float = 2.0, max_seconds: f
     with start(spec) as worker:
         opened = worker.load(spec)
         warmed = worker.warm(WARM_CAP_S, run_s=opened["first_run_ns"] / 1e9)
-        run_ms = warmed["run_ns"] / 1e6
-        # The rest of a block runs untimed, so that the kept runs spread over the whole time and the model stays hot.
-        lead_ms = max(2.0, BLOCK_MS - BLOCK_RUNS * run_ms)
-        samples: list[int] = []
-        begin = time.monotonic()
-        while True:
-            samples += worker.block(BLOCK_MS, max_runs=BLOCK_RUNS, lead_ms=lead_ms, run_s=run_ms / 1e3)
-            seconds = time.monotonic() - begin
-            if seconds >= max_seconds or (seconds >= min_seconds and len(samples) >= WANTED_RUNS):
-                break
-    return Latency(tuple(samples), opened, warmed["steady"], machine_name())
+        runs = timed_runs(worker, warmed, min_seconds=min_seconds, max_seconds=max_seconds)
+    return Latency(runs.samples_ns, opened, warmed["steady"], machine_name())

@@ -113,12 +113,17 @@ def best_isa() -> str:
 
 def usable_cpus() -> int:
     """CPUs that this process may really use at once: its affinity and its cgroups' quota, at least 1."""
-    try:
-        count = len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        count = os.cpu_count() or 1
+    count = len(allowed_cores())
     quota = cpu_quota()
     return max(1, min(count, math.floor(quota))) if quota is not None else max(1, count)
+
+
+def allowed_cores() -> list[int]:
+    """The numbers of the CPUs that this process may run on."""
+    try:
+        return sorted(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return list(range(os.cpu_count() or 1))
 
 
 def cpu_quota(*, proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float | None:

@@ -138,6 +138,7 @@ def selected_spec(root: Path, manifest: dict[str, Any], selection: Selection, sc
         runtime=manifest["backend"],
         feeds=save_arrays(feeds, scratch),
         threads=_threads(manifest),
+        cores=_cores(manifest),
         precision=selection.candidate["inference_precision"],
         golden=save_arrays(golden, scratch, stem="golden"),
         tolerance=tolerances,
@@ -155,6 +156,11 @@ def _checked(root: Path, manifest: dict[str, Any], selection: Selection) -> Path
 
 def _threads(manifest: dict[str, Any]) -> int:
     return max(1, int(manifest["target"].get("runtime", {}).get("threads") or 1))
+
+
+def _cores(manifest: dict[str, Any]) -> tuple[int, ...] | None:
+    found = manifest["target"].get("runtime", {}).get("cores")
+    return tuple(int(core) for core in found) if found else None
 
 
 def _check_engine(manifest: dict[str, Any], selection: Selection) -> None:

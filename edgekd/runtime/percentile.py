@@ -1,6 +1,7 @@
 """How many samples a percentile needs: a binomial bound on order statistics.
 
-The standard library only. Source: MLPerf's early stopping (mlcommons/inference_policies, "Early stopping criterion").
+The standard library only. Source: MLPerf's early stopping, as its LoadGen computes it (mlcommons/inference,
+loadgen/early_stopping.cc and the single-stream estimate in results.cc).
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from typing import Any
 def percentile(samples: Any, share: float, confidence: float = 0.99) -> float | None:
     """An upper estimate of a latency percentile that holds with ``confidence``; None when there are too few samples.
 
-    The largest number t of samples is discarded so that, were more than 1 - ``share`` of all runs above what is left,
-    seeing so few would have had a probability of at most 1 - ``confidence``. p90 needs 64 samples (one discarded),
-    p99 662.
+    The estimate is the t-th largest sample, t being the most samples that may lie over a percentile: were more than
+    1 - ``share`` of all runs so slow, seeing as few as t of them would have had a probability of at most
+    1 - ``confidence``. t must be at least 1, so p90 needs 64 samples and p99 662. LoadGen discards t - 1 samples too:
+    172 of 2048 for p90.
     """
     count = len(samples)
-    most = binomial_quantile(count, 1 - share, 1 - confidence)
-    # One sample must at least be discarded: the largest alone says nothing about a percentile.
-    return float(sorted(samples)[count - 1 - most]) if most >= 1 else None
+    over = binomial_quantile(count, 1 - share, 1 - confidence)
+    return float(sorted(samples)[count - over]) if over >= 1 else None
 
 
 def binomial_quantile(count: int, chance: float, bound: float) -> int:

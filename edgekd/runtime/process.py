@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .machine import usable_cpus
+from .scenario import check_cores, threads_here
 from .sessions import RuntimeMissing
 from .spec import ModelSpec
 
@@ -99,10 +99,16 @@ class WorkerProcess:
 
         Raises:
             RuntimeMissing: the runtime is not here.
+            SessionError: the spec's cores are not.
             WorkerFailed: it does not load, crashes, hangs or gives wrong outputs.
         """
-        threads = min(spec.threads, usable_cpus(), len(spec.cores or ()) or spec.threads)
+        check_cores(spec.cores)
+        threads = threads_here(spec.threads, spec.cores)
         return self.command("load", LOAD_LIMIT, spec=replace(spec, threads=threads).to_json())
+
+    def lanes(self, spec: ModelSpec, lanes: int, streams: int) -> None:
+        """Open the loaded model ``lanes`` times in all; from now on a run is a query of ``streams`` samples on them."""
+        self.command("lanes", lanes * LOAD_LIMIT, spec=spec.to_json(), lanes=lanes, streams=streams)
 
     def warm(self, cap_s: float, *, run_s: float = 0.0) -> dict[str, Any]:
         """Warm up until steady, at most about ``cap_s`` seconds; ``run_s`` is what one run is known to take."""
@@ -116,6 +122,11 @@ class WorkerProcess:
         answer = self.command("block", limit, ms=ms, min_runs=min_runs, max_runs=max_runs, lead_ms=lead_ms)
         self.counted.append(answer["counted"])
         return list(answer["ns"])
+
+    def idle(self, seconds: float, runs: int, *, run_s: float = 0.0) -> list[int]:
+        """Nanoseconds of each of the first ``runs`` after the process slept for ``seconds``."""
+        limit = BLOCK_LIMIT + seconds + 10 * runs * run_s
+        return list(self.command("idle", limit, seconds=seconds, runs=runs)["ns"])
 
     def overhead_ns(self) -> float:
         """Nanoseconds that the timing loop itself adds to a run."""

@@ -43,14 +43,22 @@ class OpenVinoSession:
     set of input shapes that it meets (the last four are kept).
     """
 
-    def __init__(self, path: Path, *, threads: int, optimize: bool = True, precision: Precision = "f32") -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int,
+        optimize: bool = True,
+        precision: Precision = "f32",
+        shared: bool = False,
+    ) -> None:
         if not optimize:
             raise SessionError("OpenVINO cannot switch graph optimizations off; use onnxruntime as the reference")
         try:
             import openvino
         except ImportError as error:
             raise RuntimeMissing(f"OpenVINO is not installed ({error})", 'pip install "edgekd[openvino]"') from error
-        self._threads, self._precision = threads, precision
+        self._threads, self._precision, self._shared = threads, precision, shared
         self._version = openvino.__version__
         try:
             self._model = openvino_core().read_model(path)
@@ -113,6 +121,8 @@ class OpenVinoSession:
     def _compile(self, shapes: list[tuple[int, ...]]) -> _Variant:
         model = self._model
         options = compile_options(self._threads, precision=self._precision)
+        if self._shared:
+            options["ENABLE_CPU_PINNING"] = "NO"
         try:
             if any(port.partial_shape.is_dynamic for port in model.inputs):
                 model = model.clone()

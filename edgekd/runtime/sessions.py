@@ -85,6 +85,7 @@ def open_session(
     optimize: bool = True,
     precision: Precision = "f32",
     cores: Iterable[int] | None = None,
+    shared: bool = False,
 ) -> Session:
     """Load a model file.
 
@@ -96,6 +97,8 @@ def open_session(
         optimize: False switches all graph optimizations off: the reference of a proof. onnxruntime only.
         precision: what the float layers compute in. Never left to the runtime's silent default.
         cores: CPU numbers; they become the affinity of the *calling thread*, which the workers inherit.
+        shared: the process opens several sessions to run at once: none pins its workers, as OpenVINO does otherwise,
+            each session to the same cores.
 
     Raises:
         RuntimeMissing: the runtime or its device is not here.
@@ -112,7 +115,8 @@ def open_session(
         os.sched_setaffinity(0, set(cores))
     module_name, class_name = _MODULES[runtime]
     session_class = getattr(importlib.import_module(module_name, __package__), class_name)
-    session: Session = session_class(path, threads=threads, optimize=optimize, precision=precision)
+    more = {"shared": True} if shared and runtime == "openvino" else {}
+    session: Session = session_class(path, threads=threads, optimize=optimize, precision=precision, **more)
     return session
 
 

@@ -26,6 +26,8 @@ class ModelSpec:
     ``tolerance`` by name (see `golden.compare`). All of ``feeds`` are one run; where they are ``singly`` many, each
     sample (or each of the model's own batches, where it has a fixed one) is a run, and the first one is timed.
     ``threads`` are what is wanted; a worker never gets more than the machine lets it have. ``cores`` pins it.
+    ``batch`` samples are one timed run instead (the feeds, repeated), and their outputs are checked too.
+    ``shared``: the process opens the model several times, to run it at once.
     ``planted_delay`` slows every run down by that share (see `planted.BusyDelay`); only experiments set it.
     """
 
@@ -39,6 +41,8 @@ class ModelSpec:
     label: str = ""
     cores: tuple[int, ...] | None = None
     singly: bool = False
+    batch: int | None = None
+    shared: bool = False
     planted_delay: float = 0.0
 
     def with_golden(
@@ -70,6 +74,8 @@ class ModelSpec:
             "label": self.label,
             "cores": list(self.cores) if self.cores is not None else None,
             "singly": self.singly,
+            "batch": self.batch,
+            "shared": self.shared,
             "planted_delay": self.planted_delay,
         }
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from .golden import match, own_batch, run_singly
+from .lanes import Lanes
 from .planted import BusyDelay
 from .sessions import Session, open_session
 from .spec import ModelSpec, load_arrays
@@ -52,19 +53,14 @@ class Worker:
         every = load_arrays(model.feeds)
         clock = time.perf_counter_ns
         start = clock()
-        self.session = open_session(
-            model.path, model.runtime, threads=model.threads, precision=model.precision, cores=model.cores
-        )
+        self.session = _open(model)
         loaded = clock()
-        self.feeds = {name: x[: own_batch(self.session)] for name, x in every.items()} if model.singly else every
+        self.feeds = every
+        if model.singly:
+            self.feeds = _repeated(every, model.batch or own_batch(self.session))
         outputs = self.session.run(self.feeds)
         first = clock()
-        if model.golden is not None:
-            if model.singly:
-                outputs = run_singly(self.session, every)
-            for one in match(outputs, load_arrays(model.golden), model.tolerance):
-                if not one.ok:
-                    raise WrongOutputs(f"output {one.output} {one.detail}")
+        _check(self.session, model, every, outputs)
         self.run = partial(self.session.run, self.feeds)
         if model.planted_delay:
             self.run = self.planted = BusyDelay(self.run, model.planted_delay)
@@ -81,6 +77,17 @@ class Worker:
             **self.session.describe(),
         }
 
+    def lanes(self, spec: dict[str, Any], lanes: int, streams: int) -> dict[str, Any]:
+        """Open the model until it is open ``lanes`` times; from now on a run is a query of ``streams`` samples."""
+        model = ModelSpec.from_json(spec)
+        every = load_arrays(model.feeds)
+        sessions = [self.session]
+        for _ in range(lanes - 1):
+            sessions.append(_open(model))
+            _check(sessions[-1], model, every, sessions[-1].run(self.feeds))
+        self.run = Lanes([partial(session.run, self.feeds) for session in sessions], streams)
+        return {}
+
     def warm(self, cap_s: float) -> dict[str, Any]:
         """Run until the speed is steady or ``cap_s`` seconds are over."""
         return warm_up(self.run, cap_s)._asdict()
@@ -93,13 +100,18 @@ class Worker:
         if self.planted is not None:
             self.planted.renew()
         machine = self.watch.machine()
-        if lead_ms > 0:
-            timed(self.run, ms=lead_ms)
+        lead = timed(self.run, ms=lead_ms) if lead_ms > 0 else []
         process = self.watch.process()
         samples = timed(self.run, ms=ms, min_runs=min_runs, max_runs=max_runs)
         counted = difference(process, self.watch.process())
         counted |= difference(machine, self.watch.machine())
-        return {"ns": samples, "counted": {**counted, "khz": own_khz(), "runs": len(samples), "blocks": 1}}
+        runs = {"runs": len(samples), "lead_runs": len(lead), "blocks": 1}
+        return {"ns": samples, "counted": {**counted, "khz": own_khz(), **runs}}
+
+    def idle(self, seconds: float, runs: int) -> dict[str, list[int]]:
+        """Sleep, then the nanoseconds of each of the first ``runs``."""
+        time.sleep(seconds)
+        return {"ns": timed(self.run, ms=0, min_runs=runs, max_runs=runs)}
 
     def overhead(self) -> dict[str, float]:
         """Nanoseconds that the timing loop itself adds to a run."""
@@ -121,6 +133,38 @@ class Worker:
             return {"peak": 1024 * int(rows["VmHWM"].split()[0])}
         except (OSError, KeyError, ValueError):
             return {"peak": None}
+
+
+def _open(model: ModelSpec) -> Session:
+    return open_session(
+        model.path,
+        model.runtime,
+        threads=model.threads,
+        precision=model.precision,
+        cores=model.cores,
+        shared=model.shared,
+    )
+
+
+def _check(session: Session, model: ModelSpec, every: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> None:
+    """Compare with the golden outputs those of all feeds and, where a batch is timed, also those of the batch."""
+    if model.golden is None:
+        return
+    golden = load_arrays(model.golden)
+    checked = [(outputs, golden)]
+    if model.singly:
+        checked = [(run_singly(session, every), golden)]
+        if model.batch:
+            checked.append((outputs, _repeated(golden, model.batch)))
+    for got, want in checked:
+        for one in match(got, want, model.tolerance):
+            if not one.ok:
+                raise WrongOutputs(f"output {one.output} {one.detail}")
+
+
+def _repeated(arrays: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    """The first ``count`` samples, from the beginning again where there are fewer."""
+    return {name: x[np.arange(count) % len(x)] for name, x in arrays.items()}
 
 
 def serve(parent: int) -> None:

@@ -83,6 +83,10 @@ def test_every_command_works_with_numpy_and_the_runtime_only(bundle, device, tmp
     assert latency["p50"] <= latency["p90"] <= max(latency["samples_ns"]) / 1e6
     assert latency["runtime"].startswith(backend)
     assert timed["peak_memory_mb"] > 1
+    told = command(python, root, "bench", "--scenario", "offline", "--batch-size", "2", "--seconds", "0.1")
+    assert "batch 2: " in told.stdout
+    told = command(python, root, "bench", "--scenario", "multi-stream", "--streams", "3", "--seconds", "0.1")
+    assert "queries of 3 samples" in told.stdout
     assert tree(root) == before  # nothing is written, Python's caches included
 
 
@@ -98,6 +102,23 @@ def test_bench_records_when_it_is_asked_to(bundle, device):
         entry["model"]["sha256"]
         == json.loads((root / "manifest.json").read_text())["files"]["model/int8/model.onnx"]["sha256"]
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--cores", "4095"], "there is no core 4095 to run on"),
+        (["--cores", "x"], "'x' is no list of cores"),
+        (["--scenario", "server"], "invalid choice: 'server'"),
+        (["--batch-size", "2"], "batch sizes belong to the scenario offline"),
+        (["--scenario", "offline", "--record"], "--record keeps the figures of the scenario single-stream only"),
+    ],
+)
+def test_options_of_bench_that_do_not_fit_exit_2(bundle, device, options, words):
+    done = command(device("onnxruntime"), bundle(), "bench", *options)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert words in done.stderr
 
 
 def test_without_its_runtime_a_bundle_is_told_to_be_unproven(bundle, device):

@@ -17,6 +17,7 @@ from edgekd.runtime.finalize import finalize
 from edgekd.runtime.manifest import read_manifest
 from edgekd.runtime.model import selected_spec
 from edgekd.runtime.process import WorkerFailed, start
+from edgekd.runtime.scenario import Settings
 from edgekd.runtime.selection import select
 
 QUICK = {"pairs": 2, "seconds": 0.05, "bench_seconds": 0.1}
@@ -63,7 +64,7 @@ def test_the_recipe_may_prefer_size(bundle):
     assert choice(root)["candidate"] == "int8"
     assert entry["choice"]["why"].startswith("the recipe prefers size")
     assert entry["comparison"]["pairs"] == 2
-    assert bench(root, seconds=0.1)["model"]["candidate"] == "int8"
+    assert bench(root, Settings(seconds=0.1))["model"]["candidate"] == "int8"
 
 
 @pytest.mark.parametrize(("asked", "kept"), [("fp16", True), ("int8", False)])
@@ -197,7 +198,7 @@ def test_every_golden_sample_counts_before_anything_is_timed(bundle):
     np.save(root / "golden" / "logits.npy", golden)
     relist(root, "golden/logits.npy")
     with pytest.raises(WorkerFailed, match=r"int8: output logits differs by at most 0\.5"):
-        bench(root, seconds=0.1)
+        bench(root, Settings(seconds=0.1))
 
 
 def test_an_engine_is_a_cache_bound_to_what_made_it(bundle):

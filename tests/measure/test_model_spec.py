@@ -16,7 +16,7 @@ from edgekd.target import load_target
 
 
 def test_a_spec_survives_json(spec, tmp_path):
-    full = replace(spec, threads=3, precision="bf16", cores=(0, 2), label="new").with_golden(
+    full = replace(spec, threads=3, precision="bf16", cores=(0, 2), label="new", batch=4, shared=True).with_golden(
         {"logits": np.zeros((1, 2), np.float32)}, tmp_path, 0.5
     )
     for one in (spec, full):
