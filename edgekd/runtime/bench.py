@@ -23,7 +23,8 @@ def bench(root: Path, settings: Settings | None = None, *, selection: Selection 
     ``scenario``, ``model`` (what ran, with its hash), ``wanted`` (threads and cores asked for); then for
 
     - single-stream: ``latency_ms`` (`latency.Latency.to_json`; for ``seconds``, and on to enough samples for p99 within
-      four times that), ``cold_ms``, ``after_idle_ms`` (see `wake`) and ``peak_memory_mb`` (`memory.peak_memory`);
+      four times that), ``energy`` and ``celsius`` (`energy.Meter`), ``cold_ms`` and ``after_idle_ms`` (`wake`), and
+      ``peak_memory_mb`` (`memory.peak_memory`);
     - offline: ``offline``, a row a batch size (`throughput.measure_offline`);
     - multi-stream: ``multi_stream`` (`throughput.measure_streams`).
 
@@ -56,6 +57,7 @@ def bench(root: Path, settings: Settings | None = None, *, selection: Selection 
         else:
             latency = measure_latency(spec, min_seconds=seconds, max_seconds=4 * seconds)
             result["latency_ms"] = latency.to_json()
+            result |= {"energy": latency.energy, "celsius": latency.celsius}
             result["cold_ms"] = cold_starts(spec, seconds=seconds)
             result["after_idle_ms"] = after_idle(spec, seconds=seconds)
             result["peak_memory_mb"] = peak_memory(spec)

@@ -39,17 +39,21 @@ def _single(result: dict[str, Any]) -> list[str]:
             f"after {row['pause_s']:g} s idle: {_ms(row['first'])}, then {_ms(row['second'])}"
             f" (before: {_ms(row['warm'])}; {row['pauses']} pauses)"
         )
+    lines += _energy(result)
     memory = result["peak_memory_mb"]
     return [*lines, f"memory: {memory:.1f} MB" if memory is not None else "memory: not told by this kernel"]
 
 
 def _offline(result: dict[str, Any]) -> list[str]:
     rows = result["offline"]
-    return [_head(result, rows[0])] + [
-        f"batch {row['batch']}: {row['throughput']:.1f} samples/s ({row['samples']} in {row['seconds']:.2f} s;"
-        f" a batch takes {_ms(row['p50'])})"
-        for row in rows
-    ]
+    lines = [_head(result, rows[0])]
+    for row in rows:
+        lines.append(
+            f"batch {row['batch']}: {row['throughput']:.1f} samples/s ({row['samples']} in {row['seconds']:.2f} s;"
+            f" a batch takes {_ms(row['p50'])})"
+        )
+        lines += [f"  {line}" for line in _energy(row)]
+    return lines
 
 
 def _multi_stream(result: dict[str, Any]) -> list[str]:
@@ -59,7 +63,26 @@ def _multi_stream(result: dict[str, Any]) -> list[str]:
         *percentiles(row),
         f"{row['throughput']:.1f} samples/s ({row['samples']} in {row['seconds']:.2f} s)",
         f"{row['lanes']} at once, of {row['threads_a_lane']} thread{'s' if row['threads_a_lane'] > 1 else ''} each",
+        *_energy(row),
     ]
+
+
+def _energy(row: dict[str, Any]) -> list[str]:
+    """Joules and the hottest zone; no line where the machine does not tell."""
+    lines, energy, celsius = [], row.get("energy"), row.get("celsius")
+    if energy and energy["joules_per_inference"] is not None:
+        lines.append(
+            f"energy: {1e3 * energy['joules_per_inference']:.3f} mJ a sample, idle power included ({energy['source']})"
+        )
+    elif energy:
+        rails = ", ".join(
+            f"{name} {joules / energy['seconds']:.2f} W" for name, joules in energy["joules_by_rail"].items()
+        )
+        lines.append(f"power: {rails} ({energy['source']}; no rail feeds all of it)")
+    if celsius:
+        name, zone = max(celsius.items(), key=lambda item: item[1]["highest"])
+        lines.append(f"temperature: {name} {zone['start']:.1f} to {zone['end']:.1f} °C")
+    return lines
 
 
 def _opened(result: dict[str, Any]) -> int:

@@ -21,13 +21,16 @@ class Latency:
     """Single-stream latency of a batch as large as the spec's feeds'.
 
     ``samples_ns`` are the timed runs in order; ``opened`` is what the process opened, with the threads and the
-    precision that it really uses; ``steady`` tells whether warming up ended before its cap.
+    precision that it really uses; ``steady`` tells whether warming up ended before its cap; ``energy`` and ``celsius``
+    are `energy.Meter`'s.
     """
 
     samples_ns: tuple[int, ...]
     opened: dict[str, Any]
     steady: bool
     machine: str
+    energy: dict[str, Any] | None = None
+    celsius: dict[str, dict[str, float]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Percentiles and times in ms (p90, p99 null: not enough runs), throughput in samples a second, raw samples."""
@@ -60,5 +63,7 @@ def measure_latency(spec: ModelSpec, *, min_seconds: float = 2.0, max_seconds: f
     with start(spec) as worker:
         opened = worker.load(spec)
         warmed = worker.warm(WARM_CAP_S, run_s=opened["first_run_ns"] / 1e9)
-        runs = timed_runs(worker, warmed, min_seconds=min_seconds, max_seconds=max_seconds)
-    return Latency(runs.samples_ns, opened, warmed["steady"], machine_name())
+        runs = timed_runs(
+            worker, warmed, min_seconds=min_seconds, max_seconds=max_seconds, samples_a_run=opened["batch"]
+        )
+    return Latency(runs.samples_ns, opened, warmed["steady"], machine_name(), runs.energy, runs.celsius)

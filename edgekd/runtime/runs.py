@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from .energy import Meter
 from .process import WorkerProcess
 
 BLOCK_MS = 100.0
@@ -18,12 +19,13 @@ WANTED_RUNS = 700
 class Runs(NamedTuple):
     """``samples_ns`` of the timed runs in order; ``wall_ns`` from the first to the last of each block, added up.
 
-    ``every``: all runs meanwhile, those between the timed blocks too.
+    ``energy`` of all runs meanwhile, those between the timed blocks too, and ``celsius``: see `energy.Meter`.
     """
 
     samples_ns: tuple[int, ...]
     wall_ns: int
-    every: int
+    energy: dict[str, Any] | None
+    celsius: dict[str, dict[str, float]] | None
 
     def throughput(self, samples_a_run: int) -> dict[str, Any]:
         """Samples a second, and the ``samples`` and ``seconds`` that it was counted from: timed blocks only."""
@@ -38,21 +40,28 @@ def timed_runs(
     min_seconds: float,
     max_seconds: float,
     wanted: int = WANTED_RUNS,
+    samples_a_run: int = 1,
 ) -> Runs:
-    """Blocks for ``min_seconds``, and on to ``wanted`` runs within ``max_seconds``; ``warmed`` is `warm`'s answer."""
+    """Blocks for ``min_seconds``, and on to ``wanted`` runs within ``max_seconds``; ``warmed`` is `warm`'s answer.
+
+    Energy is told for each of ``samples_a_run``.
+    """
     run_ms = warmed["run_ns"] / 1e6
     # The rest of a block runs untimed, so that the kept runs spread over the whole time and the model stays hot.
     lead_ms = max(2.0, BLOCK_MS - BLOCK_RUNS * run_ms)
     samples: list[int] = []
     first, begin = len(worker.counted), time.monotonic()
-    while True:
-        samples += worker.block(BLOCK_MS, max_runs=BLOCK_RUNS, lead_ms=lead_ms, run_s=run_ms / 1e3)
-        seconds = time.monotonic() - begin
-        if seconds >= max_seconds or (seconds >= min_seconds and len(samples) >= wanted):
-            break
+    with Meter() as meter:
+        while True:
+            samples += worker.block(BLOCK_MS, max_runs=BLOCK_RUNS, lead_ms=lead_ms, run_s=run_ms / 1e3)
+            seconds = time.monotonic() - begin
+            if seconds >= max_seconds or (seconds >= min_seconds and len(samples) >= wanted):
+                break
     blocks = worker.counted[first:]
+    every = sum(block["runs"] + block["lead_runs"] for block in blocks)
     return Runs(
         tuple(samples),
         sum(block["process_ns"] for block in blocks),
-        sum(block["runs"] + block["lead_runs"] for block in blocks),
+        meter.energy(samples_a_run * every),
+        meter.celsius(),
     )

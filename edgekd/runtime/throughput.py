@@ -22,7 +22,8 @@ def measure_offline(spec: ModelSpec, batches: Sequence[int], *, seconds: float) 
     """Throughput at each batch size, a fresh process each, ``seconds`` of runs in all; golden outputs hold in batches.
 
     A row has ``batch``, ``throughput`` (samples a second, from ``samples`` in ``seconds`` of timed blocks, copying
-    inputs and outputs included), ``p50`` of a batch in ms, ``runs``, ``steady``, ``samples_ns`` and what was opened.
+    inputs and outputs included), ``p50`` of a batch in ms, ``runs``, ``steady``, ``samples_ns``, what was opened, and
+    ``energy`` and ``celsius`` (`energy.Meter`).
 
     Raises:
         RuntimeMissing: the runtime is not here.
@@ -36,7 +37,7 @@ def measure_offline(spec: ModelSpec, batches: Sequence[int], *, seconds: float) 
                 opened = worker.load(replace(spec, batch=batch))
                 warmed = worker.warm(WARM_CAP_S, run_s=opened["first_run_ns"] / 1e9)
                 share = seconds / len(batches)
-                runs = timed_runs(worker, warmed, min_seconds=share, max_seconds=share, wanted=1)
+                runs = timed_runs(worker, warmed, min_seconds=share, max_seconds=share, wanted=1, samples_a_run=batch)
         except WorkerFailed as error:
             if error.kind in REFUSED:
                 raise SessionError(f"{error.where}: {error.label}: in a batch of {batch}: {error.what}") from error
@@ -49,6 +50,8 @@ def measure_offline(spec: ModelSpec, batches: Sequence[int], *, seconds: float) 
                 "runs": len(runs.samples_ns),
                 "steady": warmed["steady"],
                 **told(opened),
+                "energy": runs.energy,
+                "celsius": runs.celsius,
                 "samples_ns": list(runs.samples_ns),
             }
         )
@@ -73,7 +76,7 @@ def measure_streams(spec: ModelSpec, streams: int, *, seconds: float, max_second
         opened = worker.load(own)
         worker.lanes(own, lanes, streams)
         warmed = worker.warm(WARM_CAP_S, run_s=streams * opened["first_run_ns"] / 1e9)
-        runs = timed_runs(worker, warmed, min_seconds=seconds, max_seconds=max_seconds)
+        runs = timed_runs(worker, warmed, min_seconds=seconds, max_seconds=max_seconds, samples_a_run=streams)
     queries = np.array(runs.samples_ns) / 1e6
     return {
         "streams": streams,
@@ -86,6 +89,8 @@ def measure_streams(spec: ModelSpec, streams: int, *, seconds: float, max_second
         "runs": len(queries),
         "steady": warmed["steady"],
         **told(opened),
+        "energy": runs.energy,
+        "celsius": runs.celsius,
         "samples_ns": list(runs.samples_ns),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -17,6 +18,7 @@ from edgekd.runtime.lanes import Lanes
 from edgekd.runtime.machine import allowed_cores, usable_cpus
 from edgekd.runtime.percentile import percentile
 from edgekd.runtime.process import WorkerFailed, start
+from edgekd.runtime.sensors import ina_rails, rapl_counters, thermal_zones
 from edgekd.runtime.sessions import SessionError, open_session
 from edgekd.runtime.spec import ModelSpec, save_arrays
 from edgekd.runtime.throughput import measure_offline, measure_streams
@@ -45,6 +47,8 @@ def test_offline_counts_samples_of_timed_batches(golden, runtime):
         assert sum(row["samples_ns"]) / 1e9 <= row["seconds"]
         assert row["p50"] == pytest.approx(np.median(row["samples_ns"]) / 1e6)
         assert row["runtime"].startswith(f"{runtime} ")
+        assert (row["energy"] is not None) == bool(rapl_counters() or ina_rails() or shutil.which("tegrastats"))
+        assert (row["celsius"] is not None) or not thermal_zones()
 
 
 def test_a_batch_that_answers_wrongly_is_not_timed(golden, tmp_path):
