@@ -167,6 +167,28 @@ def test_layers_that_promise_to_be_faster_in_float_are_made_so(name, folder, tmp
     assert len(layers) == 5
 
 
+@pytest.mark.parametrize("name", ["onnxruntime-cpu", "openvino-cpu"])
+def test_only_values_of_the_master_stay_in_float(name, tmp_path, one_thread) -> None:
+    """A backend spells shuffles in its own values, which forms cannot name."""
+    torch.manual_seed(0)
+    parts = [nn.Conv2d(1, 16, 3), nn.ReLU(), nn.ChannelShuffle(2), nn.Conv2d(16, 16, 3), nn.ReLU()]
+    student = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)).eval()
+    samples = torch.randn(64, 1, 12, 12)
+    export_float(student, samples[:2], tmp_path / "float.onnx")
+    ready = prepare(copy.deepcopy(student), samples[:2])
+    ready.calibrate([samples])
+    master = write_master(ready, samples[:2], tmp_path)
+    outputs = student(samples).detach().numpy()
+    np.savez(tmp_path / "proof_samples.npz", samples=samples.numpy(), labels=outputs.argmax(1), outputs=outputs)
+    target = load_target(name)
+    backend = get_backend(target.backend)
+    maker = make_candidates(backend, target, tmp_path, tmp_path / "out", NoProgress())
+    found = profile_layers(backend, target, tmp_path, maker.made[0], tmp_path / "scratch", samples[:1].numpy())
+    segments = frozenset(row["name"] for row in found.layers)
+    assert len(segments) == 3
+    assert found.values(segments) <= Graph(onnx.load(master.path)).producer.keys()
+
+
 def test_where_the_target_is_elsewhere_nothing_is_profiled(folder, tmp_path, one_thread) -> None:
     target = load_target("jetson")
     maker = make_candidates(get_backend("tensorrt"), target, folder[0], tmp_path / "out", NoProgress())
