@@ -99,6 +99,8 @@ def test_a_target_file_of_the_users(tmp_path: Path) -> None:
             "threads: 0",
             ["board.yaml:10: runtime.threads: should be greater than or equal to 1"],
         ),
+        ("threads: 4", "threads: 4\n  cores: []", ["board.yaml:11: runtime.cores: "]),
+        ("threads: 4", "threads: 4\n  cores: [0, -1]", ["board.yaml:11: runtime.cores.1: "]),
         ("threads: 4", "threads: 4\n  threads: 5", ["board.yaml:11: the key 'runtime.threads' stands twice"]),
         ("backend: onnxruntime", "backend: tflite", ["board.yaml:4: backend: ", "'tensorrt'", "'tflite'"]),
         ("backend: onnxruntime\n", "", ["board.yaml: backend: this key is needed"]),
