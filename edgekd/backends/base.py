@@ -121,7 +121,13 @@ def runtime_errors(where: str = "", *, proving: bool = False) -> Iterator[None]:
         remedy = f"install it with: {error.install}" if error.install else ""
         raise Missing(error.what, where=where, remedy=remedy) from error
     except SessionError as error:
-        raise (ProofFailed if proving else BadModel)(str(error), where=where) from error
+        if not proving:
+            raise BadModel(str(error), where=where) from error
+        raise ProofFailed(
+            str(error),
+            where=where,
+            remedy="if it names an operator of your network, replace it or take another target; else report this",
+        ) from error
 
 
 def integer_forms(first: QuantForm, *, vnni: bool) -> list[QuantForm]:

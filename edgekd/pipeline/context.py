@@ -84,22 +84,26 @@ class Context:
         return module
 
     def logits(self, module: nn.Module, where: str) -> Tensor:
-        """What a model, in the mode that it is in, answers to a few samples of noise: (samples, K) floats.
+        """What a model, in the mode that it is in, answers to a few samples: (samples, K) floats.
 
         Raises:
-            BadModel: it fails, answers with something else, or (in evaluation mode) a sample's answer depends on the
-                others of its batch.
+            BadModel: it fails, answers with something else or NaN, or (in evaluation mode) a sample's answer depends on
+                the others of its batch.
         """
         import torch
 
         shape = self.source.input_shape
         # Never as many as classes, so that (classes, batch) is not taken for (batch, classes).
         count = 3 if len(self.source.classes) == 2 else 2
-        samples = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
         mode = "in training " if module.training else ""
         try:
             with torch.no_grad():
-                outputs = module(samples)
+                samples, outputs = noise, module(noise)
+                if not _is_finite(outputs):
+                    # What takes logarithms or roots of the data may be right, and noise wrong.
+                    samples = torch.stack([self.source.sample("train", index)[0] for index in range(count)])
+                    outputs = module(samples)
                 answers = [outputs] if module.training else [outputs, module(samples[:1]), module(samples)]
         except Exception as error:
             raise BadModel(
@@ -116,6 +120,12 @@ class Context:
                 if last
                 else "return one float tensor of (batch, classes); heads that only train are often switched off by "
                 "args, such as aux_logits: false",
+            )
+        if not _is_finite(outputs):
+            raise BadModel(
+                f"{mode}its answers to the data's samples are NaN or infinite",
+                where=where,
+                remedy="look for NaN in its weights, and for logarithms, roots and quotients of what may be zero",
             )
         if not module.training:
             _check_alone(*answers, where=where)
@@ -189,6 +199,13 @@ def _is_rows(outputs: Any, count: int) -> bool:
     )
 
 
+def _is_finite(outputs: Any) -> bool:
+    """Whether a tensor holds numbers only; what is no tensor is told elsewhere."""
+    import torch
+
+    return not isinstance(outputs, torch.Tensor) or bool(torch.isfinite(outputs).all())
+
+
 def _told(outputs: Any) -> str:
     import torch
 
@@ -209,7 +226,7 @@ def _check_alone(outputs: Tensor, alone: Any, again: Tensor, *, where: str) -> N
         )
 
     def close(one: Tensor, other: Tensor) -> bool:
-        return torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(outputs.abs().max()), equal_nan=True)
+        return torch.allclose(one, other, rtol=1e-3, atol=1e-3 * float(outputs.abs().max()))
 
     if not close(outputs, again):
         raise BadModel(

@@ -19,6 +19,7 @@ from edgekd.quantize.normalize import normalize
 from edgekd.quantize.prepared import Prepared
 from edgekd.quantize.signs import floors, nonnegative_values, signed_by_concatenation
 from edgekd.quantize.tracing import export, no_onnx_form
+from edgekd.quantize.weighted import layers
 
 # The newest opset that TensorRT 10.3 (JetPack 6) takes.
 OPSET = 20
@@ -51,10 +52,15 @@ def write_master(prepared: Prepared, example: Tensor, out: Path) -> Master:
 def write_float_weights(master: Path, prepared: Prepared, floating: Prepared, path: Path) -> None:
     """Write as ``.npz`` the constants in which ``master`` differs from the float network, by name, as float has them.
 
-    ``master`` was written of ``prepared``, ``floating`` is the same graph before rounding changed weights and biases;
-    a bias that only correction added is 0 there.
+    ``master`` was written of ``prepared``, ``floating`` is the same graph before rounding changed weights and biases.
+    A bias that correction gave to a layer of its own is there the one that the layer shared with others, or 0.
     """
     before = {name: value.detach().numpy() for name, value in floating.module.named_parameters()}
+    biases = {layer.node.name: layer.bias for layer in layers(floating.module)}
+    for layer in layers(prepared.module):
+        bias = biases[layer.node.name]
+        if layer.bias_name is not None and bias is not None:
+            before[layer.bias_name] = bias.numpy()
     after = {name for name, _ in prepared.module.named_parameters()}
     found = {}
     for tensor in onnx.load(master).graph.initializer:

@@ -133,7 +133,9 @@ def _without_rule(model: GraphModule) -> dict[str, int]:
     found: dict[str, int] = {}
     ends, varying = _output_chain(model), varying_nodes(model.graph)
     for node in model.graph.nodes:
-        if node.op != "call_function" or node not in varying or node in ends or not is_float(node):
+        value = node.meta.get("val")
+        computes = is_float(node) or (isinstance(value, torch.Tensor) and value.is_complex())
+        if node.op != "call_function" or node not in varying or node in ends or not computes:
             continue
         ruled = node.target in KNOWN | PASSING or "quantization_annotation" in node.meta
         if not ruled and isinstance(node.target, torch._ops.OpOverload) and node.target not in COPIES:

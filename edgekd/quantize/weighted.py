@@ -48,6 +48,12 @@ class Layer:
         node = self._bias_node()
         return None if node is None else self.module.get_parameter(str(node.target)).detach()
 
+    @property
+    def bias_name(self) -> str | None:
+        """The parameter that holds it, or None."""
+        node = self._bias_node()
+        return None if node is None else str(node.target)
+
     def set_bias(self, value: Tensor) -> None:
         """Give it this bias, (out,), and no other layer that had the same one."""
         node = self._bias_node()

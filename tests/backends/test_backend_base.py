@@ -41,8 +41,9 @@ def test_missing_runtime_becomes_missing_with_the_install_line():
 def test_refused_file_is_a_bad_model_or_a_failed_proof():
     with pytest.raises(BadModel), runtime_errors():
         raise SessionError("no")
-    with pytest.raises(ProofFailed), runtime_errors(proving=True):
+    with pytest.raises(ProofFailed) as caught, runtime_errors(proving=True):
         raise SessionError("no")
+    assert "an operator of your network" in caught.value.remedy
 
 
 def test_integer_forms_with_and_without_vnni():

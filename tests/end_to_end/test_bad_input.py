@@ -58,6 +58,10 @@ class Net(nn.Module):
             x = x + torch.linalg.svdvals(x.reshape(-1, 8, 8)).sum(1, keepdim=True)
         if self.kind == "mixing":
             x = x - x.mean(0)
+        if self.kind == "not a number":
+            x = torch.log(-1 - x.abs())
+        if self.kind == "root":
+            x = torch.sqrt(x)
         if self.kind == "random":
             x = nn.functional.dropout(x, 0.5)
         y = self.fc(x)
@@ -225,6 +229,7 @@ def test_a_model_that_does_not_take_the_samples(run_cli, tmp_path, recipe):
         ("scalar", ["float32 of the shape () for 2 samples"], "(batch, classes)"),
         ("squeezed", ["for one sample alone it returns float32 of the shape (10,)"], "x.flatten(1)"),
         ("mixing", ["depends on the other samples of its batch"], "dimension 0"),
+        ("not a number", ["its answers to the data's samples are NaN or infinite"], "in its weights"),
         ("random", ["two answers to the same samples"], "self.training"),
     ],
 )
@@ -236,6 +241,18 @@ def test_a_student_that_no_device_could_run_is_told_before_training(run_cli, tmp
     assert "epoch 1" not in err
     if kind in ("branch", "view", "singular values"):
         assert 'bad_nets_of_mine.py", line' in err
+
+
+def test_a_network_that_noise_makes_nan_and_the_data_does_not(recipe):
+    """Digits are not negative, as long as no mean is taken off."""
+    from edgekd.pipeline.context import Context
+    from edgekd.recipe import load_recipe
+
+    data = {"name": "digits", "preprocess": {"mean": [0.0], "std": [1.0]}}
+    path = recipe(student={"model": "bad_nets_of_mine:net", "args": {"kind": "root"}}, data=data)
+    context = Context(load_recipe(str(path)), jobs=1)
+    outputs = context.logits(context.model(context.recipe.student, None), "student")
+    assert outputs.isfinite().all()
 
 
 def test_a_transposed_output_of_as_many_samples_as_classes(run_cli, tmp_path, recipe):

@@ -17,8 +17,11 @@ from edgekd.quantize.post_training import PostTraining, Techniques, prepared_stu
 from edgekd.target import load_calibration
 
 
-def write(folder: Path, techniques: Techniques = Techniques()) -> None:  # noqa: B008 (frozen)
-    """A master of three convolutions and a head, its samples and the float student's outputs."""
+def write(folder: Path, techniques: Techniques = Techniques(), *, shared: bool = False) -> None:  # noqa: B008 (frozen)
+    """A master of three convolutions and a head, its samples and the float student's outputs.
+
+    ``shared``: the last convolution is the one before it again.
+    """
     torch.manual_seed(0)
     body = [
         nn.Conv2d(1, 16, 3, bias=False),
@@ -28,6 +31,8 @@ def write(folder: Path, techniques: Techniques = Techniques()) -> None:  # noqa:
         nn.Conv2d(16, 16, 3),
         nn.ReLU(),
     ]
+    if shared:
+        body[4] = body[2]
     student = nn.Sequential(*body, nn.Flatten(), nn.Linear(64, 5)).eval()
     samples = torch.randn(64, 1, 8, 8)
     export_float(student, samples[:2], folder / "float.onnx")

@@ -75,6 +75,16 @@ def test_what_rounding_changed_is_noise_and_no_float(tmp_path, technique):
     assert not any(one.parted for one in drift.forms)
 
 
+def test_a_bias_that_two_layers_shared_is_the_float_one_of_both(tmp_path):
+    """Correction gives the second layer one of its own."""
+    write(tmp_path, Techniques(bias_correction=True), shared=True)
+    backend, target, form, model = compiled(tmp_path, tmp_path, "onnxruntime-cpu")
+    drift = drift_of(backend, target, tmp_path, form, model, tmp_path)
+    assert drift.student_db is not None
+    assert drift.student_db > 100
+    assert not any(one.parted for one in drift.forms)
+
+
 @pytest.mark.parametrize(("changes", "least", "most"), [({}, 130, 150), ({"weights": "int8"}, 25, 60)])
 def test_float_forms_are_held_against_the_float_student(folder, tmp_path, changes, least, most):
     target = load_target("onnxruntime-cpu")

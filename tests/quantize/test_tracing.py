@@ -145,14 +145,14 @@ class Unruled(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.one(x).clone() * self.scale.atan()
         x = self.two(x.atan()).sinh()
-        x = x.asinh().atan()
+        x = torch.fft.rfft2(x.asinh().atan()).real
         return self.head(x.mean((2, 3)))
 
 
 def test_operators_without_a_rule_are_counted(tmp_path) -> None:
     x = torch.randn(8, 3, 8, 8)
     made = prepare(Unruled().eval(), x[:2])
-    assert made.without_rule == {"asinh": 1, "atan": 2, "sinh": 1}
+    assert made.without_rule == {"asinh": 1, "atan": 2, "fft_rfft2": 1, "real": 1, "sinh": 1}
     assert math.isfinite(made.run_float(x.numpy()).sum())
 
 
