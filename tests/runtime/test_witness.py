@@ -34,12 +34,15 @@ def test_what_one_block_does_not_tell_is_not_told():
 
 def test_this_process_is_counted():
     watch = Watch()
-    process, machine = watch.process(), watch.machine()
+    machine = watch.machine()
+    process = watch.process()
     end = time.process_time() + 0.03
     while time.process_time() < end:
         pass
-    counted = difference(process, watch.process()) | difference(machine, watch.machine())
-    assert counted["process_ns"] >= counted["cpu_ns"] >= 30_000_000
+    counted = difference(process, watch.process())
+    counted |= difference(machine, watch.machine())
+    # Threads of libraries that other tests loaded may run besides this one.
+    assert os.cpu_count() * counted["process_ns"] >= counted["cpu_ns"] >= 30_000_000
     assert counted["machine_ns"] >= counted["process_ns"]
     assert all(value is None or value >= 0 for value in counted.values())
     assert counted["ticks"] is not None
