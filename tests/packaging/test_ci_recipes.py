@@ -24,13 +24,14 @@ from edgekd.report.gate import read_gate, render_gate_markdown
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
 EXAMPLE = ROOT / "tests" / "report" / "gate_example.json"
-GITHUB, BASELINE, GITLAB = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL))
+# Three whole files, and the steps of a fourth.
+GITHUB, BASELINE, GITLAB, OWN = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL))
 STEPS = {step["name"]: step for step in GITHUB["jobs"]["gate"]["steps"] if "name" in step}
 
 
 def scripts() -> list[str]:
     """Every piece of shell in the recipes."""
-    steps = [*GITHUB["jobs"]["gate"]["steps"], *BASELINE["jobs"]["baseline"]["steps"]]
+    steps = [*GITHUB["jobs"]["gate"]["steps"], *BASELINE["jobs"]["baseline"]["steps"], *OWN]
     lines = [line for job in GITLAB.values() for key in ("before_script", "script") for line in job.get(key, [])]
     return [step["run"] for step in steps if "run" in step] + lines
 
