@@ -107,11 +107,21 @@ def _form(first: Made, name: str, floats: frozenset[str]) -> QuantForm:
 
 
 def _sensitivities(folder: Path) -> list[dict[str, Any]]:
-    """The rows of sensitivity.json for layers that the master has."""
+    """The rows of sensitivity.json for layers that the master has, by the names that forms know them by.
+
+    A linear layer of more than two dimensions is a product and an addition in the master: there the layer is the
+    product, and its value in torch is the sum.
+    """
     import onnx
 
     from edgekd.lower.graph import Graph
 
-    rows = json.loads((folder / "sensitivity.json").read_text())["layers"]
-    known = {layer.node.output[0] for layer in Graph(onnx.load(folder / "master.onnx")).layers()}
-    return [row for row in rows if row["name"] in known]
+    graph = Graph(onnx.load(folder / "master.onnx"))
+    known = {layer.node.output[0] for layer in graph.layers()}
+    rows = []
+    for row in json.loads((folder / "sensitivity.json").read_text())["layers"]:
+        node = graph.producer.get(row["name"])
+        name = row["name"] if node is None else graph.without_bias(node).output[0]
+        if name in known:
+            rows.append(row | {"name": name})
+    return rows

@@ -189,6 +189,38 @@ def test_only_values_of_the_master_stay_in_float(name, tmp_path, one_thread) -> 
     assert found.values(segments) <= Graph(onnx.load(master.path)).producer.keys()
 
 
+def test_linear_layers_of_tokens_are_searched_too(tmp_path, one_thread) -> None:
+    """Such a layer is a product and an addition in the master, and known by its sum in torch."""
+
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.head = nn.Linear(8, 16), nn.Linear(16, 16), nn.Linear(16, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.second(self.first(x).relu()).relu().mean(1))
+
+    torch.manual_seed(0)
+    student, samples = Tokens().eval(), torch.randn(64, 4, 8)
+    export_float(student, samples[:2], tmp_path / "float.onnx")
+    ready = prepare(copy.deepcopy(student), samples[:2])
+    ready.calibrate([samples])
+    master = write_master(ready, samples[:2], tmp_path)
+    measure_sensitivity(ready, samples, seconds=5).save(tmp_path / "sensitivity.json")
+    outputs = student(samples).detach().numpy()
+    np.savez(tmp_path / "proof_samples.npz", samples=samples.numpy(), labels=outputs.argmax(1), outputs=outputs)
+    target = load_target("onnxruntime-cpu")
+    maker = make_candidates(get_backend(target.backend), target, tmp_path, tmp_path / "out", NoProgress())
+    told = mixed_candidates(maker, accurate=False, keeps=lambda one: True, scratch=tmp_path / "scratch")
+    layers = {layer.node.output[0] for layer in Graph(onnx.load(master.path)).layers()}
+    assert len(layers) == 3
+    assert {row["name"] for row in told["layers"]} == layers
+    assert set(told["accuracy"]["kept"]) < layers
+    mixed = next(one for one in maker.made if one.row["name"] == "int8-mixed")
+    coverage = maker.backend.coverage(mixed.compiled, target)
+    assert [layer.integer for layer in coverage].count(False) == len(told["accuracy"]["kept"]) == 1
+
+
 def test_where_the_target_is_elsewhere_nothing_is_profiled(folder, tmp_path, one_thread) -> None:
     target = load_target("jetson")
     maker = make_candidates(get_backend("tensorrt"), target, folder[0], tmp_path / "out", NoProgress())
