@@ -58,7 +58,7 @@ def guard(*, debug: bool) -> Iterator[None]:
         _tell(error.render(), debug)
         sys.exit(int(error.exit_code))
     except (KeyboardInterrupt, typer.Abort):
-        _tell("interrupted; the same command resumes where it stopped", debug)
+        _tell("interrupted; the same command resumes a build where it stopped, and begins anything else anew", debug)
         sys.exit(int(ExitCode.INTERRUPTED))
     except BrokenPipeError:
         # The reader of our output has gone: `edgekd … | head`.
