@@ -154,7 +154,7 @@ def poisoned(result: GateResult) -> GateResult:
             told[side][key] += HOSTILE
         told[side]["versions"] = {
             f"{name}{HOSTILE}": f"{value}{HOSTILE}" for name, value in told[side]["versions"].items()
-        }
+        } | {"onnxruntime": f"1.2{HOSTILE}"}
         if told[side]["opened"]:
             told[side]["opened"] |= {"version": HOSTILE, "runtime": HOSTILE}
         if told["latency"]["stored"]:

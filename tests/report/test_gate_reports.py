@@ -26,8 +26,9 @@ from rich.console import Console
 
 from edgekd.errors import BadInput
 from edgekd.gate_result import GateResult
-from edgekd.report.gate import gate_table, read_gate, render_gate_markdown, render_junit
+from edgekd.report.gate import gate_table, read_gate, render_gate_html, render_gate_markdown, render_junit
 from edgekd.report.gate.markdown import marker
+from edgekd.report.gate.told import built_with
 from edgekd.report.gate.witnesses import disturbances
 
 NO_VALUE = re.compile(r"\b(None|nan|inf|NaN|null|True|False)\b")
@@ -137,6 +138,47 @@ def test_witnesses_of_one_kind_are_told_by_themselves() -> None:
 
 
 def test_comment_begins_with_its_marker_and_has_one_table_in_sight() -> None:
+def of_versions(old: str | None, new: str | None, here: str | None) -> GateResult:
+    """The real run with bundles that these versions of the runtime built, under the version ``here``."""
+    told = real_run().to_json()
+    for side, version in (("old", old), ("new", new)):
+        told[side]["versions"]["onnxruntime"] = version
+        told[side]["opened"] = told[side]["opened"] | {"version": here} if here else None
+    return GateResult.model_validate(told)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "here", "words"),
+    [
+        ("1.30.0", "1.32.0", "1.32.0", "The old bundle was built with onnxruntime 1.30.0, the new one with 1.32.0"),
+        ("1.30.0", "1.32.0", None, "The old bundle was built with onnxruntime 1.30.0, the new one with 1.32.0"),
+        ("1.30.0", "1.30.0", "1.32.0", "Both bundles were built with onnxruntime 1.30.0, and 1.32.0 ran here"),
+    ],
+)
+def test_bundles_of_another_version_of_the_runtime_are_told(old, new, here, words) -> None:
+    result = of_versions(old, new, here)
+    html = render_gate_html(result)
+    for page in (shown(result, 300), render_gate_markdown(result), html):
+        assert words in plain(page).replace("\\", "")
+    assert ("ran here" in html) == (here is not None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "here"),
+    [
+        ("1.32.0", "1.32.0", "1.32.0"),
+        ("1.32.0", "1.32.0", None),
+        ("1.32.0", "1.32", "1.32.0+cpu"),  # the same release
+        (None, "1.32.0", "1.32.0"),  # what is not known is not told
+    ],
+)
+def test_bundles_of_the_version_that_runs_are_not(old, new, here) -> None:
+    result = of_versions(old, new, here)
+    assert built_with(result) == ""
+    for page in (shown(result, 300), render_gate_markdown(result), render_gate_html(result)):
+        assert "fastest under" not in plain(page)
+
+
     page = render_gate_markdown(real_run())
     assert page.splitlines()[0] == "<!-- edgekd-bench: digits-onnxruntime-cpu -->"
     head, folded = page.split("<details>")

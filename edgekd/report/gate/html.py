@@ -60,7 +60,5 @@ def _lines(result: GateResult) -> list[Verdict]:
     if width is not None:
         head = "Too noisy for this tolerance" if width.too_wide else "Exact enough"
         lines.append(Verdict("unknown" if width.too_wide else "good", head, told.width(result)))
-    disturbed = disturbed_words(result)
-    if disturbed:
-        lines.append(Verdict("unknown", "Disturbed machine", disturbed))
-    return lines
+    notes = (("Another runtime version", told.built_with(result)), ("Disturbed machine", disturbed_words(result)))
+    return lines + [Verdict("unknown", head, words) for head, words in notes if words]

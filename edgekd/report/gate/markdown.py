@@ -22,14 +22,14 @@ _LONGEST = 100
 def render_gate_markdown(result: GateResult) -> str:
     """GitHub-flavoured Markdown whose first line is `marker`; values are escaped, and notify nobody."""
     state = STATES[result.verdict]
-    disturbed = disturbed_words(result)
+    notes = (told.built_with(result), disturbed_words(result))
     parts = (
         marker(result),
         f"### {SIGNS[state]} {escape(told.subject(result))}: {told.headline(result).lower()}",
         escape(told.summary(result)),
         table(check_table(result)),
         escape(told.width(result)),
-        f"> {escape(disturbed)}" if disturbed else "",
+        *(f"> {escape(note)}" for note in notes if note),
         folded("Details", _details(result)),
     )
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -30,6 +30,7 @@ def gate_table(result: GateResult) -> Group:
         Text(head, style=f"bold {STYLES[state]}"),
         Text(told.summary(result)),
         Text(told.width(result)),
+        Text(told.built_with(result), style=STYLES["unknown"]),
         Text(disturbed_words(result), style=STYLES["unknown"]),
     ]
     return Group(table, *(line for line in lines if line.plain))

@@ -8,6 +8,7 @@ from edgekd.gate_result import GateResult, Need, Side
 from edgekd.report.gate.rows import NAMES
 from edgekd.report.reading import mapping, text
 from edgekd.report.wording import allowance, duration, joined, percent, plural, significant
+from edgekd.runtime.requirement import Requirement
 
 SUMMARY = 600
 _HEADS = {"pass": "Passed", "inconclusive": "Inconclusive", "error": "Error"}
@@ -91,6 +92,32 @@ def runtime(side: Side) -> str:
         plural(threads, "thread") if isinstance(threads, int) and not isinstance(threads, bool) else "",
         f"float layers in {precision}" if precision else "",
     )
+
+
+def built_with(result: GateResult) -> str:
+    """Where the bundles were built with different versions of the runtime, or with another than ran; else empty."""
+    try:
+        library = Requirement.parse(result.new.runtime_requirement).name
+    except ValueError:
+        return ""
+    old, new = (text(side.versions.get(library), 60) for side in (result.old, result.new))
+    here = text(mapping(result.new.opened).get("version"), 60)
+    if not old or not new or (_same_release(old, new) and (not here or _same_release(new, here))):
+        return ""
+    name = text(library, 40)
+    if _same_release(old, new):
+        built = f"Both bundles were built with {name} {new}"
+    else:
+        built = f"The old bundle was built with {name} {old}, the new one with {new}"
+    ran = f", and {here} ran here" if here else ""
+    return f"{built}{ran}: a candidate that is fastest under one version need not be under another."
+
+
+def _same_release(one: str, other: str) -> bool:
+    try:
+        return Requirement("", (("==", one),)).allows(other)
+    except ValueError:
+        return one == other
 
 
 def _need(found: Need) -> str:
