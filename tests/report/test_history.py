@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from gate_samples import failed, poisoned, run_on, unpaired
+from gate_samples import START, failed, poisoned, run_on, unpaired
 from pages import Page, assert_honest, assert_self_contained
+from test_change_points import at_most
 from test_charts import drawn, inside, numbers
 
 from edgekd.errors import BadInput
 from edgekd.gate_result import GateResult
 from edgekd.report.history import charts, collect, render_history
+from edgekd.report.history.change_points import ERROR
+from edgekd.report.history.series import Run, _changes, stretches
 from edgekd.report.page import LARGEST
 
 
@@ -55,6 +60,45 @@ def test_a_new_baseline_is_no_change_of_the_ratio(write) -> None:
     assert series.changes == ()
     svg = drawn(charts.ratio_trend(series))
     assert len([one for one in svg.iter("line") if one.attrib["class"] == "mark"]) == 1
+
+
+def test_small_steps_add_up_against_one_baseline_and_are_no_ratio_between_many(write) -> None:
+    """docs/ci.md: where each run has a baseline of its own only the latency shows them."""
+    names = [f"{day:064d}" for day in range(30)]
+    own = [
+        run_on(day, slower=1.01**day, baseline=names[day - 1], baseline_slower=1.01 ** (day - 1))
+        for day in range(1, 30)
+    ]
+    (found,) = collect(write(own)).series
+    assert {one.of for one in found.changes} == {"latency"}
+    (found,) = collect(write([run_on(day, slower=1.01 ** (day // 6)) for day in range(30)])).series
+    assert {one.of for one in found.changes} == {"latency", "ratio"}
+
+
+def test_each_search_of_an_unchanged_series_is_wrong_no_more_often_than_told() -> None:
+    """400 series of 36 runs with three baselines: one search of the latency, three of the ratio."""
+    rng = np.random.default_rng(6)
+    wrong = {"latency": 0, "ratio": 0}
+    for _ in range(400):
+        latencies, ratios = rng.lognormal(0, 0.02, 36), rng.lognormal(0, 0.01, 36)
+        runs = [
+            Run(START + timedelta(days=i), "", f"{i // 12}", "pass", latencies[i], (1.0, 1.0), ratios[i], None)
+            for i in range(36)
+        ]
+        assert [one[0] for one in stretches(runs)] == ["latency", "ratio", "ratio", "ratio"]
+        found = _changes(runs)
+        wrong["latency"] += any(one.of == "latency" for one in found)
+        wrong["ratio"] += sum(one.of == "ratio" for one in found)
+    assert wrong["latency"] <= at_most(ERROR, 400)
+    assert 0 < wrong["ratio"] <= at_most(ERROR, 1200)
+
+
+def test_the_page_tells_how_many_searches_it_holds(write) -> None:
+    """Twelve runs against one baseline, nine against another, which are too few for a search; and a lone run."""
+    results = [run_on(day, baseline="a" * 64 if day < 12 else "b" * 64) for day in range(21)]
+    text = Page(render_history(collect(write([*results, run_on(1, new__name="other")])))).text.replace("\u00a0", " ")
+    assert "its ratio another one for each baseline: 2 searches on this page" in text
+    assert "Each shows a change where there is none in at most 1 % of cases" in text
 
 
 @pytest.mark.parametrize(

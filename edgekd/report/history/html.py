@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from edgekd.report.history import charts
 from edgekd.report.history.change_points import ERROR, LEAST
-from edgekd.report.history.series import Change, History, Run, Series
+from edgekd.report.history.series import Change, History, Run, Series, stretches
 from edgekd.report.page import LARGEST, render_page
 from edgekd.report.state import Verdict
 from edgekd.report.tables import DASH, Table
@@ -62,6 +62,7 @@ def _render(history: History, most_runs: int, most_series: int) -> str:
         series=plural(len(history.series), "series", "series"),
         left_out="; ".join(left_out),
         error=percent(ERROR, 0),
+        searches=plural(sum(len(stretches(series.runs)) for series in shown), "search", "searches"),
         least=LEAST,
     )
 

@@ -8,17 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from edgekd.errors import BadInput
 from edgekd.gate_result import GateResult
 from edgekd.report.gate import read_gate, told
-from edgekd.report.history.change_points import ChangePoint, change_points
+from edgekd.report.history.change_points import LEAST, ChangePoint, change_points
 from edgekd.report.reading import text
 from edgekd.runtime.machine import key_of
 
+Kind = Literal["latency", "ratio"]
 # The newest runs of a series that are looked at.
 MOST = 1000
 # Of the processes' medians, what is drawn around a run's latency.
@@ -43,11 +44,19 @@ class Run:
 class Change:
     """From run ``index`` on, the median ``after`` in place of ``before``; of the latency in ms, or of the ratio."""
 
-    of: Literal["latency", "ratio"]
+    of: Kind
     index: int
     before: float
     after: float
     p_value: float
+
+
+class Stretch(NamedTuple):
+    """Runs from ``begin`` to before ``end``, in which one search for changes is made."""
+
+    of: Kind
+    begin: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -178,18 +187,27 @@ def _run(date: datetime, result: GateResult) -> Run:
     )
 
 
-def _changes(runs: list[Run]) -> list[Change]:
-    """Of latency over all runs, of the ratio over the runs with one and the same baseline."""
-    found = _of("latency", [run.latency_ms for run in runs], 0)
-    begin = 0
+def stretches(runs: Sequence[Run]) -> list[Stretch]:
+    """Where changes are sought, each by a test with an error of its own: of latency over all runs, of the ratio over
+    those with one and the same baseline, where they are enough to hold a change.
+    """
+    found, begin = [Stretch("latency", 0, len(runs))], 0
     for _, group in itertools.groupby(runs, key=lambda run: run.baseline):
-        ratios = [run.ratio for run in group]
-        found += _of("ratio", ratios, begin)
-        begin += len(ratios)
+        end = begin + len(list(group))
+        found.append(Stretch("ratio", begin, end))
+        begin = end
+    return [one for one in found if one.end - one.begin >= 2 * LEAST]
+
+
+def _changes(runs: Sequence[Run]) -> list[Change]:
+    found: list[Change] = []
+    for kind, begin, end in stretches(runs):
+        values = [run.latency_ms if kind == "latency" else run.ratio for run in runs[begin:end]]
+        found += _of(kind, values, begin)
     return sorted(found, key=lambda change: change.index)
 
 
-def _of(kind: Literal["latency", "ratio"], values: list[float], offset: int) -> list[Change]:
+def _of(kind: Kind, values: list[float], offset: int) -> list[Change]:
     points: list[ChangePoint] = change_points([math.log(value) for value in values])
     ends = [0, *(point.index for point in points), len(values)]
     levels = [float(np.median(values[begin:end])) for begin, end in itertools.pairwise(ends)]
