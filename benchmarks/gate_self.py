@@ -1,18 +1,21 @@
 """edgekd's own gate: may the bundle that this working tree builds replace the one that a release (or a commit) built?
 
-    uv run python benchmarks/gate_self.py --reference released/digits-onnxruntime-cpu
+    uv run python benchmarks/gate_self.py                        # against the last release
+    uv run python benchmarks/gate_self.py --ref origin/main
     uv run python benchmarks/gate_self.py --reference digits-onnxruntime-cpu.zip --max-slowdown 1.03 --out gate
-    uv run python benchmarks/gate_self.py --ref v0.1.0
 
 The built-in recipe ``digits`` (its seed is fixed) is built by the working tree; what the store holds is not made again.
-The reference is a bundle's folder, an archive of one (.zip, .tar, .tar.gz, as a release carries it), or what a commit
-builds in a git worktree of its own, with its own locked packages; that one is kept under its commit. All other options
-are ``edgekd bench``'s, whose exit code this one's is: 0 passed, 3 regression, 6 inconclusive, 2 bad input.
+The reference is what a commit builds (by default that of the newest tag ``v*`` in the history) in a git worktree of its
+own, with its own locked packages, kept under commit and target; or a bundle's folder, or an archive of one (.zip, .tar,
+.tar.gz, as a release carries it). All other options are ``edgekd bench``'s, whose exit code this one's is: 0 passed, 3
+regression, 6 inconclusive, 2 bad input. Only the gate writes to stdout.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -26,11 +29,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+EDGEKD = [sys.executable, "-m", "edgekd"]
 RECIPE, TARGET = "digits", "onnxruntime-cpu"
 WORK = ROOT / "build" / "gate-self"
 # timm too, though the recipe needs none of it: its version is part of the store's keys.
 EXTRAS = ("build", "onnxruntime", "openvino", "timm")
-BAD_INPUT, MISSING, INTERRUPTED = 2, 5, 130
+INTERNAL, BAD_INPUT, MISSING, INTERRUPTED = 1, 2, 5, 130
 
 
 class Refused(Exception):
@@ -46,30 +50,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    which = parser.add_mutually_exclusive_group(required=True)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--ref", help="a commit, branch or tag that builds the reference (default: the last release)")
     which.add_argument("--reference", type=Path, help="a bundle's folder, or an archive of one")
-    which.add_argument("--ref", help="a commit, branch or tag that builds the reference")
     parser.add_argument("--bundle", type=Path, help="the new bundle, where it was built already")
     parser.add_argument("--target", default=TARGET)
     parser.add_argument("--work", type=Path, default=WORK, help="where bundles are kept (default build/gate-self)")
     options, gate = parser.parse_known_args(arguments)
     work = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    edgekd = [sys.executable, "-m", "edgekd"]
     try:
         with tempfile.TemporaryDirectory(dir=work) as scratch:
-            if options.ref:
-                reference = build_reference(options.ref, options.target, work)
-            else:
+            if options.reference:
                 reference = find_reference(options.reference, Path(scratch))
-            new = options.bundle or build(edgekd, options.target, work / "new")
-            return subprocess.run([*edgekd, "bench", str(new), "--against", str(reference), *gate]).returncode
+            else:
+                reference = build_reference(options.ref or last_release(), options.target, work)
+            new = options.bundle or build(EDGEKD, options.target, work / "new")
+            return subprocess.run([*EDGEKD, "bench", str(new), "--against", str(reference), *gate]).returncode
     except Refused as error:
         print(f"gate_self: {error}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
-        print("gate_self: interrupted; the same command goes on from the store", file=sys.stderr)
+        print("gate_self: interrupted; the same command resumes a build, and measures anew", file=sys.stderr)
         return INTERRUPTED
+
+
+def last_release() -> str:
+    """The newest tag of a release in the history of the working tree's commit."""
+    told = _git("describe", "--tags", "--abbrev=0", "--match", "v*")
+    if told.returncode:
+        raise Refused(
+            "there is no release yet: no tag v* in the history of this commit\n"
+            "  name a commit: --ref origin/main; if there are releases, fetch their tags: git fetch --tags"
+        )
+    return told.stdout.strip()
 
 
 def find_reference(path: Path, scratch: Path) -> Path:
@@ -96,26 +110,41 @@ def find_reference(path: Path, scratch: Path) -> Path:
 
 
 def build_reference(ref: str, target: str, work: Path) -> Path:
-    """The bundle that the commit ``ref`` builds with its own locked packages; kept in ``work`` under the commit."""
+    """The bundle that the commit ``ref`` builds for ``target`` with its own locked packages; kept in ``work``."""
     told = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     commit = told.stdout.strip()
     if told.returncode or not commit:
         raise Refused(f"{ref!r} is no commit of this repository")
-    kept = work / f"reference-{commit[:16]}"
-    found = kept / f"{RECIPE}-{target}"
-    if (found / "manifest.json").is_file():
+    kept = work / f"reference-{commit[:16]}-{digest_of(target)}"
+    found = bundle_in(kept)
+    if found is not None:
         return found
     uv = shutil.which("uv")
     if uv is None:
         raise Refused("uv is not installed\n  install it with: pip install uv", MISSING)
-    with worktree(commit) as tree:
-        built = build(
-            [str(environment_of(tree, uv) / "bin" / "edgekd")], target, work / f".{commit[:16]}.{os.getpid()}"
-        )
-    kept.mkdir(exist_ok=True)
-    built.rename(found)
-    built.parent.rmdir()
-    return found
+    with tempfile.TemporaryDirectory(dir=work) as scratch, worktree(commit) as tree:
+        built = build([str(environment_of(tree, uv) / "bin" / "edgekd")], target, Path(scratch) / "dist")
+        try:
+            built.parent.rename(kept)
+        except OSError as error:
+            # Another run at the same time was faster: its bundle is of the same commit.
+            found = bundle_in(kept)
+            if found is None:
+                raise Refused(f"{kept}: the reference cannot be kept here: {error.strerror}\n  remove it") from error
+            return found
+    return kept / built.name
+
+
+def digest_of(target: str) -> str:
+    """What tells one target from another: of a file its content, which may change under its name."""
+    file = Path(target)
+    told = file.read_bytes() if file.is_file() else target.encode()
+    return hashlib.sha256(told).hexdigest()[:8]
+
+
+def bundle_in(folder: Path) -> Path | None:
+    """The bundle's folder in ``folder``; None without one."""
+    return next((manifest.parent for manifest in folder.glob("*/manifest.json")), None)
 
 
 def environment_of(tree: Path, uv: str) -> Path:
@@ -145,13 +174,17 @@ def worktree(commit: str) -> Iterator[Path]:
 
 
 def build(edgekd: list[str], target: str, out: Path) -> Path:
-    """The bundle of the recipe for ``target``, built by this ``edgekd``."""
-    command = [*edgekd, "build", RECIPE, "--target", target, "--out", str(out)]
-    done = subprocess.run(command, env=_environment())
+    """The bundle of the recipe for ``target``, built into the folder ``out`` by this ``edgekd``."""
+    command = [*edgekd, "build", RECIPE, "--target", target, "--out", str(out), "--json"]
+    done = subprocess.run(command, env=_environment(), stdout=subprocess.PIPE, text=True)
     # 4: the budget is missed, and the bundle is there: what that means for latency the gate tells.
     if done.returncode not in (0, 4):
         raise Refused(f"the build failed with exit code {done.returncode}", done.returncode)
-    return out / f"{RECIPE}-{target}"
+    try:
+        # Its folder has the target's own name, of which ``target`` may be an alias or a file.
+        return Path(json.loads(done.stdout)["bundles"][0]["path"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise Refused(f"the build named no bundle on stdout but {done.stdout[:200]!r}", INTERNAL) from error
 
 
 def _environment() -> dict[str, str]:

@@ -33,11 +33,44 @@ def repository(tmp_path, monkeypatch) -> Path:
     root = tmp_path / "repository"
     root.mkdir()
     (root / "notes").write_text("nothing to build")
-    author = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
-    for command in (["init", "-q"], ["add", "."], [*author, "commit", "-q", "-m", "first"]):
-        subprocess.run(["git", "-C", str(root), *command], check=True)
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "commit", "-q", "-m", "first")
     monkeypatch.setattr(gate_self, "ROOT", root)
     return root
+
+
+def git(root: Path, *arguments: str) -> str:
+    author = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
+    done = subprocess.run(["git", "-C", str(root), *author, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    """A command in edgekd's place: builds a bundle of a manifest alone and tells its path, benches by a document.
+
+    ``before`` is shell that runs first. What is tested is the script around it.
+    """
+
+    def make(name: str = "digits-raspberry-pi-5", before: str = "") -> list[str]:
+        tool = tmp_path / "tool" / "bin" / "edgekd"
+        tool.parent.mkdir(parents=True, exist_ok=True)
+        tool.write_text(
+            f"""#!/bin/bash
+{before}
+echo "$*" >> {tmp_path}/calls
+if [ "$1" = bench ]; then echo '{{"kind": "edgekd-gate"}}'; exit 3; fi
+while [ "$1" != --out ]; do shift; done
+mkdir -p "$2/{name}" && echo '{{}}' > "$2/{name}/manifest.json"
+echo 'a table, a bar' >&2
+echo '{{"bundles": [{{"path": "'"$2"'/{name}"}}]}}'
+"""
+        )
+        tool.chmod(0o755)
+        return [str(tool)]
+
+    return make
 
 
 @pytest.mark.parametrize("form", ["zip", "gztar"])
@@ -123,9 +156,88 @@ def test_a_run_that_is_ended_leaves_no_worktree(repository, tmp_path):
     assert list((tmp_path / "work").iterdir()) == []
 
 
-def test_the_bundle_of_a_commit_is_built_once(repository, tmp_path):
-    told = subprocess.run(["git", "-C", str(repository), "rev-parse", "HEAD"], capture_output=True, text=True)
-    kept = tmp_path / f"reference-{told.stdout[:16]}" / f"digits-{gate_self.TARGET}"
+def calls(tmp_path: Path) -> list[str]:
+    return (tmp_path / "calls").read_text().splitlines()
+
+
+def test_the_bundle_of_a_commit_is_built_once_for_each_target(repository, tmp_path, monkeypatch, stand_in):
+    stand_in()
+    monkeypatch.setattr(gate_self, "environment_of", lambda tree, uv: tmp_path / "tool")
+    board, work = tmp_path / "board.yaml", tmp_path / "work"
+    board.write_text("name: one")
+    work.mkdir()
+    found = [gate_self.build_reference("HEAD", target, work) for target in ("rpi5", str(board), "rpi5", str(board))]
+    assert found[2:] == found[:2]
+    assert found[0] != found[1]
+    # The folder is named by the target, not by what it was asked for with.
+    assert {one.name for one in found} == {"digits-raspberry-pi-5"}
+    assert all((one / "manifest.json").is_file() for one in found)
+    assert len(calls(tmp_path)) == 2
+    board.write_text("name: another")
+    assert gate_self.build_reference("HEAD", str(board), work) not in found
+    assert sorted(work.iterdir()) == sorted(work.glob(f"reference-{git(repository, 'rev-parse', 'HEAD')[:16]}-*"))
+
+
+def test_two_runs_at_once_share_the_first_reference(repository, tmp_path, monkeypatch, stand_in):
+    work = tmp_path / "work"
+    kept = work / f"reference-{git(repository, 'rev-parse', 'HEAD')[:16]}-{gate_self.digest_of('rpi5')}"
+    first = kept / "digits-raspberry-pi-5"
+    # The other run ends while this one builds.
+    stand_in(before=f"mkdir -p {first} && echo first > {first}/manifest.json")
+    monkeypatch.setattr(gate_self, "environment_of", lambda tree, uv: tmp_path / "tool")
+    work.mkdir()
+    assert gate_self.build_reference("HEAD", "rpi5", work) == first
+    assert (first / "manifest.json").read_text() == "first\n"
+    assert list(work.iterdir()) == [kept]
+
+
+def test_what_is_in_the_way_of_a_reference_is_told(repository, tmp_path, monkeypatch, stand_in, capfd):
+    work = tmp_path / "work"
+    kept = work / f"reference-{git(repository, 'rev-parse', 'HEAD')[:16]}-{gate_self.digest_of('rpi5')}"
     kept.mkdir(parents=True)
-    (kept / "manifest.json").write_text("{}")
-    assert gate_self.build_reference("HEAD", gate_self.TARGET, tmp_path) == kept
+    (kept / "notes").write_text("")
+    stand_in()
+    monkeypatch.setattr(gate_self, "environment_of", lambda tree, uv: tmp_path / "tool")
+    assert gate_self.main(["--ref", "HEAD", "--target", "rpi5", "--work", str(work)]) == 2
+    assert f"gate_self: {kept}: the reference cannot be kept here" in capfd.readouterr().err
+
+
+def test_only_the_gate_writes_to_stdout(tmp_path, monkeypatch, stand_in, capfd):
+    monkeypatch.setattr(gate_self, "EDGEKD", stand_in())
+    reference, work = tmp_path / "reference", tmp_path / "work"
+    reference.mkdir()
+    options = ["--reference", str(reference), "--target", "rpi5", "--work", str(work), "--json"]
+    assert gate_self.main(options) == 3
+    told = capfd.readouterr()
+    assert json.loads(told.out) == {"kind": "edgekd-gate"}
+    assert "a table" in told.err
+    new = work / "new" / "digits-raspberry-pi-5"
+    assert calls(tmp_path)[-1] == f"bench {new} --against {reference} --json"
+
+
+def test_a_build_that_names_no_bundle_is_told(tmp_path, monkeypatch, stand_in, capfd):
+    monkeypatch.setattr(gate_self, "EDGEKD", stand_in(before="echo 'all well'; exit 0"))
+    (tmp_path / "reference").mkdir()
+    assert gate_self.main(["--reference", str(tmp_path / "reference"), "--work", str(tmp_path / "work")]) == 1
+    assert "gate_self: the build named no bundle on stdout but 'all well" in capfd.readouterr().err
+
+
+def test_the_reference_is_the_last_release_unless_named(repository, tmp_path, monkeypatch, stand_in, capfd):
+    monkeypatch.setattr(gate_self, "EDGEKD", stand_in())
+    monkeypatch.setattr(gate_self, "environment_of", lambda tree, uv: tmp_path / "tool")
+    options = ["--work", str(tmp_path / "work")]
+    git(repository, "tag", "nightly")
+    assert gate_self.main(options) == 2
+    told = capfd.readouterr().err
+    assert told.startswith("gate_self: there is no release yet: no tag v* in the history of this commit\n")
+    assert "name a commit: --ref origin/main" in told
+    released = []
+    for tag in ("v0.1.0", "v0.2.0"):
+        git(repository, "commit", "-q", "--allow-empty", "-m", tag)
+        git(repository, "tag", tag)
+        released.append(git(repository, "rev-parse", "HEAD"))
+    git(repository, "commit", "-q", "--allow-empty", "-m", "not released")
+    assert gate_self.main(options) == 3
+    assert f"reference-{released[1][:16]}-" in calls(tmp_path)[-1]
+    assert gate_self.main([*options, "--ref", "v0.1.0"]) == 3
+    assert f"reference-{released[0][:16]}-" in calls(tmp_path)[-1]
