@@ -20,7 +20,7 @@ from gate_samples import (
     unpaired,
     with_latency,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -30,6 +30,7 @@ from edgekd.report.gate import gate_table, read_gate, render_gate_html, render_g
 from edgekd.report.gate.markdown import marker
 from edgekd.report.gate.told import built_with
 from edgekd.report.gate.witnesses import disturbances
+from edgekd.report.page import LARGEST
 
 NO_VALUE = re.compile(r"\b(None|nan|inf|NaN|null|True|False)\b")
 CHECKS = ("latency", "memory", "size", "accuracy", "coverage")
@@ -137,7 +138,6 @@ def test_witnesses_of_one_kind_are_told_by_themselves() -> None:
     ]
 
 
-def test_comment_begins_with_its_marker_and_has_one_table_in_sight() -> None:
 def of_versions(old: str | None, new: str | None, here: str | None) -> GateResult:
     """The real run with bundles that these versions of the runtime built, under the version ``here``."""
     told = real_run().to_json()
@@ -179,6 +179,7 @@ def test_bundles_of_the_version_that_runs_are_not(old, new, here) -> None:
         assert "fastest under" not in plain(page)
 
 
+def test_comment_begins_with_its_marker_and_has_one_table_in_sight() -> None:
     page = render_gate_markdown(real_run())
     assert page.splitlines()[0] == "<!-- edgekd-bench: digits-onnxruntime-cpu -->"
     head, folded = page.split("<details>")
@@ -269,6 +270,8 @@ def test_junit_fails_exactly_where_the_exit_code_does(latency, others, policy, g
     assert (int(root.attrib["errors"]) > 0) == (result.verdict == "error")
 
 
+# A page's template is read once, which takes longer than a case may.
+@settings(deadline=None)
 @given(st.text(), st.floats(allow_nan=False, allow_infinity=False), st.floats(1e-300, 1e300))
 def test_any_text_and_number_is_written(text: str, change: float, value: float) -> None:
     result = with_latency(real_run(), interval=(1 / value, value), ratio=value)
@@ -277,6 +280,7 @@ def test_any_text_and_number_is_written(text: str, change: float, value: float) 
     result = result.model_copy(update={"checks": checks, "machine_name": text, "summary": text})
     ElementTree.fromstring(render_junit(result).encode())
     assert render_gate_markdown(result).startswith("<!--")
+    assert len(render_gate_html(result).encode()) < LARGEST
     shown(result)
 
 
