@@ -15,6 +15,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str | None]] = []
+        self.focusable: list[dict[str, str | None]] = []
         self.words: list[str] = []
         self.metas: list[dict[str, str | None]] = []
         self._open: list[str] = []
@@ -27,6 +28,8 @@ class Page(HTMLParser):
         self.attributes += attrs
         if tag == "meta":
             self.metas.append(dict(attrs))
+        if "tabindex" in dict(attrs):
+            self.focusable.append(dict(attrs))
         if tag not in VOID:
             self._open.append(tag)
 
@@ -60,6 +63,12 @@ def assert_self_contained(page: str) -> None:
     assert "url(" not in style
     assert "@import" not in style
     policies = [meta["content"] for meta in parsed.metas if meta.get("http-equiv") == "Content-Security-Policy"]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"]
     # A policy counts only from where it stands: nothing that it could forbid may come before.
     assert page.index("Content-Security-Policy") < page.index("<style>")
+    # What the keyboard reaches says what it is.
+    assert parsed.focusable
+    for one in parsed.focusable:
+        assert one["tabindex"] == "0"
+        assert one.get("role") == "region"
+        assert one.get("aria-label")
