@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,14 @@ import typer
 
 from edgekd.cli.console import JsonOption, print_json, progress_for_terminal, table_console
 from edgekd.errors import BadInput
+
+# The options that only one of the two ways of measuring has, by their parameters. With the other way they are refused
+# and not passed over: a gate whose --against was forgotten would measure one bundle and exit with 0.
+ALONE = ("seconds", "scenario", "batch_size", "streams", "threads", "cores")
+COMPARED = (
+    *("max_slowdown", "budget_seconds", "error", "on_inconclusive", "gate", "max_memory", "max_size"),
+    *("max_accuracy_drop", "max_coverage_drop", "allow_unpaired", "seed", "out"),
+)
 
 
 class Policy(StrEnum):
@@ -31,11 +40,12 @@ class Gate(StrEnum):
 
 
 def bench(
+    context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
     seconds: Annotated[float, typer.Option(min=0.5, max=600, help="How long to measure one bundle alone.")] = 5.0,
     scenario: Annotated[
-        Scenario | None, typer.Option(help="Of one bundle alone: latency, throughput, or queries of several samples.")
-    ] = None,
+        Scenario, typer.Option(help="Of one bundle alone: latency, throughput, or queries of several samples.")
+    ] = Scenario.single_stream,
     batch_size: Annotated[list[int] | None, typer.Option(help="Of the scenario offline; repeat it.")] = None,
     streams: Annotated[int | None, typer.Option(help="Of the scenario multi-stream: samples of a query.")] = None,
     threads: Annotated[int | None, typer.Option(help="Of one bundle alone. Default: the target's.")] = None,
@@ -68,7 +78,7 @@ def bench(
             "--allow-unpaired", help="Where the two cannot run here, show the samples they carry; decides nothing."
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the order of blocks.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**53 - 1, help="Of the order of blocks.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for gate.json, .md, .xml (JUnit), .html.")] = None,
 ) -> None:
     """Measure latency and memory of a verified bundle in fresh processes, or its throughput; needs no torch.
@@ -76,19 +86,11 @@ def bench(
     With --against: compare it with another, in pairs of processes, until the verdict is sure. Exit code 0: passed, 3:
     regression, 6: inconclusive, 1: a model failed, 2: the bundles cannot be compared.
     """
-    alone = {
-        "--scenario": scenario,
-        "--batch-size": batch_size,
-        "--streams": streams,
-        "--threads": threads,
-        "--cores": cores,
-    }
     if against is None:
-        _alone(bundle, scenario or Scenario.single_stream, seconds, batch_size or [], streams, threads, cores, json)
+        _refuse(context, COMPARED, "a comparison", "name the baseline with --against, or leave it out")
+        _alone(bundle, scenario, seconds, batch_size or [], streams, threads, cores, json)
         return
-    for option, value in alone.items():
-        if value is not None:
-            raise BadInput(f"{option} belongs to measuring one bundle alone", remedy="leave it out with --against")
+    _refuse(context, ALONE, "measuring one bundle alone", "leave it out with --against")
     from edgekd.pipeline.gate import DEFAULTS, gate_bundles
     from edgekd.pipeline.gate_files import write_gate
 
@@ -98,7 +100,7 @@ def bench(
             "budget_seconds": budget_seconds,
             "error": error,
             "on_inconclusive": on_inconclusive.value,
-            "gates": [one.value for one in gate] if gate else DEFAULTS.gates,
+            "gates": list(dict.fromkeys(one.value for one in gate)) if gate else DEFAULTS.gates,
             "max_memory_growth": round(max_memory - 1, 9),
             "max_size_growth": round(max_size - 1, 9),
             "max_accuracy_drop": max_accuracy_drop,
@@ -123,6 +125,13 @@ def bench(
         typer.echo(f"edgekd: warning: {result.summary}", err=True)
     if result.exit_code:
         raise typer.Exit(result.exit_code)
+
+
+def _refuse(context: typer.Context, parameters: Sequence[str], what: str, remedy: str) -> None:
+    for parameter in parameters:
+        source = context.get_parameter_source(parameter)
+        if source is not None and source.name == "COMMANDLINE":
+            raise BadInput(f"--{parameter.replace('_', '-')} belongs to {what}", remedy=remedy)
 
 
 def _alone(

@@ -109,16 +109,6 @@ def test_a_fixed_batch_is_measured_as_it_is(bundle) -> None:
     assert [row["batch"] for row in result["offline"]] == [1]
 
 
-@pytest.mark.parametrize("option", [["--scenario", "offline"], ["--threads", "1"], ["--cores", "0"]])
-def test_options_of_one_bundle_do_not_go_with_a_comparison(bundle, monkeypatch, capsys, option: list[str]) -> None:
-    root = bundle()
-    monkeypatch.setattr(sys, "argv", ["edgekd", "bench", str(root), "--against", str(root), *option])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
-    assert f"{option[0]} belongs to measuring one bundle alone" in capsys.readouterr().err
-
-
 def test_bench_refuses_what_verify_refuses(bundle) -> None:
     root = bundle()
     (root / "notes.txt").write_text("")
