@@ -12,7 +12,6 @@ from edgekd.measure.mcnemar import mcnemar_worse
 from edgekd.measure.predictions import read_correct, same_samples
 from edgekd.measure.statistics import paired_drop_interval
 
-Row = Mapping[str, Any]
 # A change of exactly what is allowed is allowed.
 _LAST_BIT = 1e-9
 
@@ -46,36 +45,37 @@ def size_check(new_bytes: int, old_bytes: int, settings: Settings) -> Check:
     return _growth("size", new_bytes, old_bytes, "bytes", settings.max_size_growth, "the file that is loaded", settings)
 
 
-def coverage_check(new: Row | None, old: Row | None, settings: Settings) -> Check:
-    """Layers that compute in integers over all that compute, as the build read it from the compiled model."""
-    shares = [_coverage(one) for one in (new, old)]
-    detail = "a bundle does not carry the coverage of the file that runs here"
-    if new is not None and old is not None and None not in shares:
-        detail = " before ".join(f"{one['integer']} of {one['compute']} layers" for one in (new, old))
+def coverage_check(new: Any, old: Any, settings: Settings) -> Check:
+    """Layers that compute in integers over all that compute, as the build read it from the compiled model.
+
+    ``new`` and ``old`` are as measurements.json has them; what is not of that form is not compared.
+    """
+    try:
+        shares = _coverage("new", new), _coverage("old", old)
+    except ValueError as error:
+        return _drop("coverage", None, None, settings.max_coverage_drop, str(error), settings)
+    detail = " before ".join(f"{one['integer']} of {one['compute']} layers" for one in (new, old))
     return _drop("coverage", shares[0], shares[1], settings.max_coverage_drop, detail, settings)
 
 
-def accuracy_p_value(new: Row | None, old: Row | None) -> float | None:
-    """McNemar's p-value of the new model being worse; None where the rows are not of the same samples."""
-    pair = _paired(new, old)
-    return mcnemar_worse(pair[1], pair[0]) if pair else None
+def accuracy_p_value(new: Any, old: Any) -> float | None:
+    """McNemar's p-value of the new model being worse; None where the two cannot be paired."""
+    try:
+        correct, before = _paired(new, old)
+    except ValueError:
+        return None
+    return mcnemar_worse(before, correct)
 
 
-def accuracy_check(new: Row | None, old: Row | None, level: float, settings: Settings) -> Check:
+def accuracy_check(new: Any, old: Any, level: float, settings: Settings) -> Check:
     """Accuracy on the test set, sample by sample; ``new``, ``old`` are rows of `predictions.correct_row`.
 
     A regression is a drop that is both larger than allowed and, by McNemar's test at ``level``, no accident.
     """
-    pair = _paired(new, old)
-    if pair is None:
-        missing = [name for name, one in (("new", new), ("old", old)) if one is None]
-        detail = (
-            f"the {' and the '.join(missing)} bundle does not tell which test samples its model gets right"
-            if missing
-            else "the bundles were measured on different test samples"
-        )
-        return _drop("accuracy", None, None, settings.max_accuracy_drop, detail, settings)
-    correct, before = pair
+    try:
+        correct, before = _paired(new, old)
+    except ValueError as error:
+        return _drop("accuracy", None, None, settings.max_accuracy_drop, str(error), settings)
     p_value = mcnemar_worse(before, correct)
     low, high = paired_drop_interval(before, correct)
     lost, gained = int((before & ~correct).sum()), int((~before & correct).sum())
@@ -90,17 +90,42 @@ def accuracy_check(new: Row | None, old: Row | None, level: float, settings: Set
     return row.model_copy(update=found)
 
 
-def _paired(new: Row | None, old: Row | None) -> tuple[np.ndarray, np.ndarray] | None:
-    if new is None or old is None or not same_samples(new, old):
-        return None
-    try:
-        return read_correct(new), read_correct(old)
-    except ValueError:
-        return None
+def _paired(new: Any, old: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Of each side, which samples it gets right.
+
+    Raises:
+        ValueError: why the two cannot be paired.
+    """
+    sides = {"new": new, "old": old}
+    missing = [name for name, one in sides.items() if one is None]
+    if missing:
+        named = " and the ".join(missing)
+        raise ValueError(f"the {named} bundle does not tell which test samples its model gets right")
+    found = {}
+    for name, one in sides.items():
+        try:
+            found[name] = read_correct(one)
+        except ValueError as error:
+            raise ValueError(f"which samples the {name} model gets right cannot be read: {error}") from error
+    if not same_samples(new, old):
+        raise ValueError("the bundles were measured on different test samples")
+    return found["new"], found["old"]
 
 
-def _coverage(row: Row | None) -> float | None:
-    return row["integer"] / row["compute"] if row and row.get("compute") else None
+def _coverage(name: str, row: Any) -> float:
+    """The share of a side.
+
+    Raises:
+        ValueError: why there is none.
+    """
+    if row is None:
+        raise ValueError(f"the {name} bundle does not carry the coverage of the file that runs here")
+    counts: list[Any] = [row.get(key) if isinstance(row, Mapping) else None for key in ("integer", "compute")]
+    if not all(isinstance(one, int) and not isinstance(one, bool) for one in counts) or not 0 <= counts[0] <= counts[1]:
+        raise ValueError(f"the {name} bundle's coverage does not tell how many of how many layers: {row!r:.80}")
+    if not counts[1]:
+        raise ValueError(f"the {name} bundle's file has no layer that computes")
+    return float(counts[0] / counts[1])
 
 
 def _growth(

@@ -39,7 +39,7 @@ def read_correct(row: Mapping[str, Any]) -> np.ndarray:
     """
     try:
         samples = row["samples"]
-        if not isinstance(samples, int) or not 0 < samples <= MOST:
+        if not isinstance(samples, int) or isinstance(samples, bool) or not 0 < samples <= MOST:
             raise ValueError(f"{samples!r} samples")
         unpack = zlib.decompressobj()
         packed = unpack.decompress(base64.b64decode(row["bits"], validate=True), samples // 8 + 2)

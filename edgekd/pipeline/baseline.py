@@ -11,6 +11,8 @@ from edgekd.bundle import Bundle, load_bundle, verify_bundle
 from edgekd.bundle.failure import bundle_errors
 from edgekd.errors import BadBundle, BadInput, ExitCode
 from edgekd.gate_result import Side
+from edgekd.pipeline.evidence import Figure, is_samples, newest
+from edgekd.runtime.bundle_files import MEASUREMENTS
 from edgekd.runtime.machine import is_machine_of
 from edgekd.runtime.model import selected_spec
 from edgekd.runtime.selection import Selection, select
@@ -64,38 +66,37 @@ class GateSide:
             return int(self.bundle.manifest["files"][self.selection.path]["size"])
         return (self.bundle.path / self.selection.path).stat().st_size
 
-    def evidence(self, wanted: Callable[[dict[str, Any]], Any]) -> dict[str, Any] | None:
-        """The newest entry of measurements.json about this very file of which ``wanted`` is found."""
-        for entry in reversed(self.bundle.measurements["entries"]):
-            model = entry.get("model")
-            if isinstance(model, dict) and model.get("sha256") == self.selection.sha256 and _found(wanted, entry):
-                return entry
-        return None
+    def evidence(self, wanted: Callable[[dict[str, Any]], Any]) -> Figure:
+        """What ``wanted`` finds in the newest entry of measurements.json about this very file."""
+        return newest(self.bundle.measurements["entries"], self.selection.sha256, wanted)
 
-    def correct(self) -> dict[str, Any] | None:
-        """Which test samples it gets right (`measure.predictions`); None where the bundle does not tell."""
-        entry = self.evidence(lambda one: one["accuracy"]["correct"])
-        return entry["accuracy"]["correct"] if entry else None
+    def correct(self) -> Figure:
+        """Which test samples it gets right (`measure.predictions`)."""
+        return self.evidence(lambda one: one["accuracy"]["correct"])
 
-    def coverage(self) -> dict[str, Any] | None:
-        """Its integer coverage, ``integer`` of ``compute`` layers; None where the bundle does not tell."""
-        entry = self.evidence(lambda one: one["integer_coverage"]["compute"])
-        return entry["integer_coverage"] if entry else None
+    def coverage(self) -> Figure:
+        """Its integer coverage, ``integer`` of ``compute`` layers."""
+        return self.evidence(lambda one: one["integer_coverage"])
 
     def stored(self) -> dict[str, Any]:
-        """The newest entry that has samples of its latency.
+        """The newest entry that has samples of its latency, all of them times.
 
         Raises:
-            BadInput: there is none.
+            BadInput: there is none, or its samples are none.
         """
-        entry = self.evidence(lambda one: one["latency_ms"]["samples_ns"])
+        entry = self.evidence(lambda one: one if one["latency_ms"]["samples_ns"] else None).value
+        what = ""
         if entry is None:
+            what = "carries no samples of the latency of the file that would run here"
+        elif not is_samples(entry["latency_ms"]["samples_ns"]):
+            what = "latency_ms.samples_ns of the file that would run here is no list of nanoseconds from 1 on"
+        if what:
             raise BadInput(
-                "carries no samples of the latency of the file that would run here",
-                where=str(self.bundle.path / "measurements.json"),
+                what,
+                where=str(self.bundle.path / MEASUREMENTS),
                 remedy="measure it on its target: python runtime/python bench --record",
             )
-        return entry
+        return dict(entry)
 
     def to_document(self, opened: dict[str, Any] | None) -> Side:
         """This side as the gate's document names it."""
@@ -114,14 +115,12 @@ class GateSide:
             sha256=chosen.sha256,
             size_bytes=self.size_bytes,
             runtime_requirement=manifest["runtime_requirement"],
-            versions=manifest.get("versions") or {},
+            versions=_texts(manifest.get("versions")),
             data_fingerprint=str(manifest.get("data_fingerprint")),
             opened={key: opened[key] for key in keys} if opened else None,
         )
 
 
-def _found(wanted: Callable[[dict[str, Any]], Any], entry: dict[str, Any]) -> bool:
-    try:
-        return bool(wanted(entry))
-    except (KeyError, TypeError):
-        return False
+def _texts(value: Any) -> dict[str, str | None]:
+    found = value if isinstance(value, dict) else {}
+    return {name: one if isinstance(one, str) else None for name, one in found.items()}

@@ -26,6 +26,7 @@ from edgekd.measure.gate_latency import paired_latency, unpaired_latency
 from edgekd.measure.holm import accuracy_level, latency_level
 from edgekd.pipeline.alone import measuring_alone
 from edgekd.pipeline.baseline import GateSide
+from edgekd.pipeline.evidence import stored_memory, told_of_machines
 from edgekd.runtime.gate import SECONDS, GateRun, compare_until_decided
 from edgekd.runtime.machine import describe_machine, machine_name
 from edgekd.runtime.measurements import now
@@ -71,9 +72,11 @@ def gate_bundles(
     date, begin = now(), time.monotonic()
     sides = GateSide.read(new), GateSide.read(old)
     _check_comparable(sides)
-    new_correct, old_correct = (side.correct() for side in sides)
+    # What the bundles carry is read, and found wanting, before a minute is spent on measuring.
+    correct, coverage = [side.correct() for side in sides], [side.coverage() for side in sides]
+    covered = coverage_check(coverage[0].value, coverage[1].value, settings)
     gating = {name: name in settings.gates for name in CHECKS}
-    p_accuracy = accuracy_p_value(new_correct, old_correct) if gating["accuracy"] else None
+    p_accuracy = accuracy_p_value(correct[0].value, correct[1].value) if gating["accuracy"] else None
     level = latency_level(settings.error, p_accuracy if gating["latency"] else None)
     opened: list[Any] = [None, None]
     unable = [side for side in sides if side.unable]
@@ -87,9 +90,7 @@ def gate_bundles(
     if unable:
         entries = [side.stored() for side in sides]
         latency = unpaired_latency(entries[0], entries[1], level)
-        same = entries[0].get("machine") == entries[1].get("machine")
-        memory = [entry.get("peak_memory_mb") if same else None for entry in entries]
-        told = "as stored" if same else "stored figures of different machines"
+        memory, told = stored_memory(*entries)
     else:
         with tempfile.TemporaryDirectory() as scratch, measuring_alone(progress), worker_errors():
             run, bare = _measure(sides, settings, level, Path(scratch), progress)
@@ -99,12 +100,13 @@ def gate_bundles(
         if run.pairs and run.pairs[-1].sides is not None:
             opened = [side.opened for side in run.pairs[-1].sides]
     rejected = latency.verdict == "regression" if gating["latency"] else None
+    accuracy = accuracy_check(correct[0].value, correct[1].value, accuracy_level(settings.error, rejected), settings)
     checks = [
         latency_check(latency, settings),
         memory_check(memory[0], memory[1], told, settings),
         size_check(sides[0].size_bytes, sides[1].size_bytes, settings),
-        accuracy_check(new_correct, old_correct, accuracy_level(settings.error, rejected), settings),
-        coverage_check(sides[0].coverage(), sides[1].coverage(), settings),
+        told_of_machines(accuracy, *correct),
+        told_of_machines(covered, *coverage),
     ]
     deciding = {check.name: check.verdict for check in checks if check.gates}
     verdict = _verdict(latency, list(deciding.values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from edgekd.pipeline import gate
 from edgekd.pipeline.gate import DEFAULTS, gate_bundles
 from edgekd.pipeline.gate_files import FILES, write_gate
 from edgekd.report.gate import read_gate
+from edgekd.runtime.machine import describe_machine
 from edgekd.runtime.measurements import append_entry, new_entry, read_measurements
 from edgekd.runtime.process import WorkerProcess
 from edgekd.runtime.sequential import Plan, decide
@@ -199,6 +201,40 @@ def test_another_runtime_version_is_refused_unless_asked_and_decides_nothing(bun
     assert "decides nothing" in result.summary
     assert result.latency.stored["old"]["runtime"] == "onnxruntime 98"
     assert result.new.opened is None
+
+
+@pytest.mark.parametrize("samples", [[0, 0], ["2"], {"a": 1}, [1e99]], ids=repr)
+def test_stored_samples_that_are_no_times_are_refused(bundle, samples):
+    root = bundle()
+    edit_manifest(root, lambda manifest: manifest.update(runtime_requirement="onnxruntime>=99"))
+    entry(root, latency_ms={"samples_ns": samples, "machine": "this one"})
+    with pytest.raises(BadInput, match=r"measurements\.json: latency_ms\.samples_ns of the file [\s\S]*bench --record"):
+        gate_bundles(root, root, QUICK.model_copy(update={"allow_unpaired": True}))
+
+
+def test_broken_evidence_is_not_comparable_and_ends_nothing(bundle, quick):
+    root = bundle()
+    entry(root, accuracy={"correct": "x"}, integer_coverage={"compute": 41})
+    edit_manifest(root, lambda manifest: manifest.update(versions={"numpy": 2, "onnx": "1.17"}))
+    result = gate_bundles(root, root, QUICK)
+    holds(result)
+    checks = {check.name: check for check in result.checks}
+    assert checks["accuracy"].verdict == checks["coverage"].verdict == "not comparable"
+    assert checks["size"].verdict == "pass"
+    assert result.new.versions == {"numpy": None, "onnx": "1.17"}
+
+
+def test_accuracy_of_another_machine_says_so(bundle, wide, quick, tmp_path):
+    old, new = bundle(), Path(shutil.copytree(wide, tmp_path / "new"))
+    row = correct_row(np.ones(100, bool), np.arange(100), "d")
+    evidence = {"accuracy": {"correct": row}, "integer_coverage": {"integer": 1, "compute": 2}}
+    entry(old, **evidence, machine=describe_machine() | {"cpu": "another"})
+    entry(new, **evidence)
+    checks = {check.name: check for check in gate_bundles(new, old, QUICK).checks}
+    assert all(checks[name].detail.endswith("; measured on different machines") for name in ("accuracy", "coverage"))
+    assert "machines" not in checks["size"].detail
+    checks = {check.name: check for check in gate_bundles(new, new, QUICK).checks}
+    assert not any("machines" in check.detail for check in checks.values())
 
 
 def test_another_machine_is_refused(bundle):

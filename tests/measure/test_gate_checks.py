@@ -53,7 +53,15 @@ def test_rows_of_other_samples_are_not_the_same():
 
 @pytest.mark.parametrize(
     "change",
-    [{"samples": 0}, {"samples": 10**12}, {"samples": 800}, {"bits": "!"}, {"bits": "AAAA"}, {"bits": 3}],
+    [
+        {"samples": 0},
+        {"samples": True},
+        {"samples": 10**12},
+        {"samples": 800},
+        {"bits": "!"},
+        {"bits": "AAAA"},
+        {"bits": 3},
+    ],
 )
 def test_a_broken_row_is_refused_and_never_compared(change):
     broken = {**row(np.ones(9, bool)), **change}
@@ -61,6 +69,47 @@ def test_a_broken_row_is_refused_and_never_compared(change):
         read_correct(broken)
     assert accuracy_p_value(broken, broken) is None
     assert accuracy_check(broken, broken, 0.01, DEFAULTS).verdict == "not comparable"
+
+
+BROKEN = ["x", 3, [1], True, {}, {"samples": 9}, {"samples": "9", "data": "d", "labels": "l", "bits": "AAAA"}]
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=repr)
+def test_what_is_no_row_at_all_is_not_comparable_and_told(broken):
+    good = row(np.ones(9, bool))
+    for new, old, side in ((broken, good, "new"), (good, broken, "old")):
+        assert accuracy_p_value(new, old) is None
+        check = accuracy_check(new, old, 0.01, DEFAULTS)
+        assert (check.verdict, check.change) == ("not comparable", None)
+        assert check.detail.startswith(f"which samples the {side} model gets right cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"compute": 41},
+        {"integer": 40, "compute": "41"},
+        {"integer": "40", "compute": 41},
+        {"integer": None, "compute": 41},
+        {"integer": True, "compute": True},
+        {"integer": 0.5, "compute": 1.0},
+        {"integer": 42, "compute": 41},
+        {"integer": -1, "compute": 41},
+        {"integer": 0, "compute": 0},
+        {"integer": 0, "compute": -3},
+        [40, 41],
+        "40 of 41",
+        41,
+    ],
+    ids=repr,
+)
+def test_broken_coverage_is_not_comparable_and_told(broken):
+    good = {"integer": 40, "compute": 41}
+    for new, old, side in ((broken, good, "new"), (good, broken, "old")):
+        check = coverage_check(new, old, DEFAULTS)
+        assert (check.verdict, check.change, check.new, check.old) == ("not comparable", None, None, None)
+        assert check.detail.startswith(f"the {side} bundle's ")
+    assert coverage_check(good, good, DEFAULTS).verdict == "pass"
 
 
 def test_a_row_that_unpacks_to_more_than_it_says_is_refused():
