@@ -7,6 +7,7 @@ milliseconds or seconds as the names say, ratios are new over old, and what was 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -204,6 +205,11 @@ class GateResult(_Part):
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready mapping."""
         return self.model_dump(mode="json")
+
+
+def compared_nothing(checks: Sequence[Check]) -> bool:
+    """Whether no check that gates had two figures to compare."""
+    return all(check.verdict == "not comparable" for check in checks if check.gates)
 
 
 def schema_text() -> str:

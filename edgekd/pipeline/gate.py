@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from edgekd.bundle.comparable import differences
-from edgekd.errors import BadBundle, BadInput, ExitCode, Missing
-from edgekd.gate_result import CheckName, GateResult, Latency, Settings, Verdict
+from edgekd.errors import BadBundle, BadInput, Missing
+from edgekd.gate_result import CheckName, GateResult, Settings
 from edgekd.installation import version
 from edgekd.measure.fresh import worker_errors
 from edgekd.measure.gate_checks import (
@@ -23,6 +23,7 @@ from edgekd.measure.gate_checks import (
     size_check,
 )
 from edgekd.measure.gate_latency import paired_latency, unpaired_latency
+from edgekd.measure.gate_verdict import exit_code_of, summary_of, verdict_of
 from edgekd.measure.holm import accuracy_level, latency_level
 from edgekd.pipeline.alone import measuring_alone
 from edgekd.pipeline.baseline import GateSide
@@ -108,8 +109,7 @@ def gate_bundles(
         told_of_machines(accuracy, *correct),
         told_of_machines(covered, *coverage),
     ]
-    deciding = {check.name: check.verdict for check in checks if check.gates}
-    verdict = _verdict(latency, list(deciding.values()))
+    verdict = verdict_of(latency, checks)
     return GateResult(
         edgekd=version(),
         date=date,
@@ -122,8 +122,8 @@ def gate_bundles(
         latency=latency,
         checks=checks,
         verdict=verdict,
-        exit_code=int(_exit_code(verdict, settings)),
-        summary=_summary(verdict, latency, [name for name, one in deciding.items() if one == "regression"], settings),
+        exit_code=int(exit_code_of(verdict, settings)),
+        summary=summary_of(verdict, latency, checks, settings),
     )
 
 
@@ -168,24 +168,3 @@ def _memory(run: GateRun, index: int, bare: int | None) -> float | None:
     peaks = [pair.sides[index].peak_bytes for pair in run.pairs if pair.sides is not None]
     known = [peak for peak in peaks if peak is not None]
     return (float(np.median(known)) - bare) / 1e6 if known and bare is not None else None
-
-
-def _verdict(latency: Latency, deciding: list[str]) -> Verdict:
-    """The worst of what gates; a model that failed is an error, whatever gates."""
-    if latency.verdict == "error":
-        return "error"
-    order: tuple[Verdict, ...] = ("regression", "inconclusive")
-    return next((one for one in order if one in deciding), "pass")
-
-
-def _exit_code(verdict: Verdict, settings: Settings) -> ExitCode:
-    if verdict == "inconclusive":
-        return ExitCode.INCONCLUSIVE if settings.on_inconclusive == "fail" else ExitCode.OK
-    return {"pass": ExitCode.OK, "regression": ExitCode.REGRESSION, "error": ExitCode.INTERNAL}[verdict]
-
-
-def _summary(verdict: Verdict, latency: Latency, worse: list[str], settings: Settings) -> str:
-    head = {"pass": "passed", "regression": f"regression of {', '.join(worse)}"}.get(verdict, verdict)
-    if verdict == "inconclusive" and settings.on_inconclusive != "fail":
-        head = f"inconclusive, which the policy {settings.on_inconclusive!r} lets pass"
-    return f"{head}; latency {latency.why}"

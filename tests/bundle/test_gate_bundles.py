@@ -212,6 +212,33 @@ def test_stored_samples_that_are_no_times_are_refused(bundle, samples):
         gate_bundles(root, root, QUICK.model_copy(update={"allow_unpaired": True}))
 
 
+def test_memory_of_another_machine_alone_is_inconclusive(bundle, tmp_path):
+    old = bundle()
+    new = Path(shutil.copytree(old, tmp_path / "new"))
+    latency = {"samples_ns": [2_000_000, 2_100_000]}
+    for root, machine in ((old, {"cpu": "another"}), (new, describe_machine())):
+        edit_manifest(root, lambda manifest: manifest.update(runtime_requirement="onnxruntime>=99"))
+        entry(root, latency_ms=latency, peak_memory_mb=5.0, machine=machine)
+    asked = QUICK.model_copy(update={"allow_unpaired": True, "gates": ["memory"]})
+    result = gate_bundles(new, old, asked)
+    holds(result)
+    assert (result.verdict, result.exit_code) == ("inconclusive", 6)
+    assert "could be compared (memory: stored figures of different machines); latency" in result.summary
+    assert gate_bundles(new, new, asked).verdict == "pass"
+
+
+def test_accuracy_without_predictions_is_exit_code_6_where_it_alone_decides(bundle, quick, monkeypatch, capsys):
+    monkeypatch.setattr(gate, "DEFAULTS", QUICK)
+    root = bundle()
+    command = ["edgekd", "bench", str(root), "--against", str(root), "--gate", "accuracy", "--budget-seconds", "1"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 6
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Inconclusive: nothing that decides could be compared (accuracy: the new and the old bundle does not" in told
+
+
 def test_broken_evidence_is_not_comparable_and_ends_nothing(bundle, quick):
     root = bundle()
     entry(root, accuracy={"correct": "x"}, integer_coverage={"compute": 41})

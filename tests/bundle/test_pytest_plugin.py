@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.gate_result import GateResult
+from edgekd.measure.gate_verdict import exit_code_of
 from edgekd.pipeline import gate
 from edgekd.pipeline.gate import DEFAULTS
 
@@ -50,7 +51,7 @@ def stored(monkeypatch):
         def gate_bundles(new, old, settings):
             asked.append((new, old, settings))
             latency = told.latency.model_copy(update={"verdict": verdict})
-            code = int(gate._exit_code(verdict, settings))
+            code = int(exit_code_of(verdict, settings))
             return told.model_copy(
                 update={"latency": latency, "verdict": verdict, "exit_code": code, "settings": settings}
             )

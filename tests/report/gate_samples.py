@@ -12,7 +12,7 @@ import numpy as np
 
 from edgekd.gate_result import GateResult, Witnesses
 from edgekd.measure.gate_checks import latency_check
-from edgekd.pipeline import gate
+from edgekd.measure.gate_verdict import exit_code_of, summary_of, verdict_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 EXAMPLE = Path(__file__).with_name("gate_example.json")
@@ -31,16 +31,14 @@ def concluded(result: GateResult, *, policy: str = "fail", **verdicts: str) -> G
     result = with_latency(result, verdict=latency)
     rows = [latency_check(result.latency, settings), *result.checks[1:]]
     checks = [check.model_copy(update={"verdict": verdicts.get(check.name, check.verdict)}) for check in rows]
-    deciding = {check.name: check.verdict for check in checks if check.gates}
-    verdict = gate._verdict(result.latency, list(deciding.values()))
-    worse = [name for name, one in deciding.items() if one == "regression"]
+    verdict = verdict_of(result.latency, checks)
     return result.model_copy(
         update={
             "settings": settings,
             "checks": checks,
             "verdict": verdict,
-            "exit_code": int(gate._exit_code(verdict, settings)),
-            "summary": gate._summary(verdict, result.latency, worse, settings),
+            "exit_code": int(exit_code_of(verdict, settings)),
+            "summary": summary_of(verdict, result.latency, checks, settings),
         }
     )
 

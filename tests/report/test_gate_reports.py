@@ -251,6 +251,31 @@ def test_junit_tells_each_verdict() -> None:
     assert cases(lenient)["latency"].find("skipped").attrib["message"].startswith("inconclusive")
 
 
+@pytest.mark.parametrize(
+    ("policy", "code", "tag"), [("fail", 6, "failure"), ("warn", 0, "skipped"), ("pass", 0, "skipped")]
+)
+def test_a_gate_that_could_compare_nothing_is_inconclusive_and_says_why(policy: str, code: int, tag: str) -> None:
+    told = real_run().to_json()
+    told["settings"]["gates"] = ["memory", "accuracy"]
+    for check in told["checks"]:
+        check["gates"] = check["name"] in ("memory", "accuracy")
+        check["detail"] = f"no {check['name']} here"
+    # A latency that is known does not decide here, and neither does the size, which grew.
+    nothing = {"memory": "not comparable", "accuracy": "not comparable"}
+    result = concluded(GateResult.model_validate(told), policy=policy, **nothing)
+    assert (result.verdict, result.exit_code) == ("inconclusive", code)
+    words = "could be compared (memory: no memory here; accuracy: no accuracy here); latency +1.04 %"
+    for page in (shown(result, 300), render_junit(result), plain(render_gate_markdown(result))):
+        assert words in page
+    found = cases(result)
+    assert all(found[name].find(tag).attrib["message"].startswith("not comparable") for name in nothing)
+    assert all(found[name].find("failure") is None for name in CHECKS if name not in nothing)
+    assert found["coverage"].find("system-out") is not None
+    one = concluded(GateResult.model_validate(told), policy=policy, **nothing | {"memory": "pass"})
+    assert (one.verdict, one.exit_code) == ("pass", 0)
+    assert cases(one)["accuracy"].find("skipped") is not None
+
+
 VERDICTS = st.sampled_from(("pass", "regression", "inconclusive", "not comparable"))
 
 
@@ -258,10 +283,11 @@ VERDICTS = st.sampled_from(("pass", "regression", "inconclusive", "not comparabl
     st.sampled_from(("pass", "regression", "inconclusive", "error")),
     st.fixed_dictionaries(dict.fromkeys(CHECKS[1:], VERDICTS)),
     st.sampled_from(("fail", "warn", "pass")),
-    st.sets(st.sampled_from(CHECKS)),
+    st.sets(st.sampled_from(CHECKS), min_size=1),
 )
 def test_junit_fails_exactly_where_the_exit_code_does(latency, others, policy, gates) -> None:
     told = real_run().to_json()
+    told["settings"]["gates"] = sorted(gates)
     for check in told["checks"]:
         check["gates"] = check["name"] in gates
     result = concluded(GateResult.model_validate(told), policy=policy, latency=latency, **others)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from edgekd.gate_result import GateResult
+from edgekd.gate_result import GateResult, compared_nothing
 from edgekd.report.gate import told
 from edgekd.report.gate.rows import Row, check_rows
 from edgekd.report.gate.witnesses import disturbed_words
@@ -76,9 +76,9 @@ def _outcome(row: Row, result: GateResult) -> str | None:
         return "error"
     if row.verdict == "pass":
         return None
-    failing = row.verdict == "regression" or (
-        row.verdict == "inconclusive" and result.settings.on_inconclusive == "fail"
-    )
+    # Where no check could compare anything, the result is inconclusive by what is not comparable.
+    undecided = row.verdict == "inconclusive" or compared_nothing(result.checks)
+    failing = row.verdict == "regression" or (undecided and result.settings.on_inconclusive == "fail")
     return "failure" if failing and row.gates else "skipped"
 
 
