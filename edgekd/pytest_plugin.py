@@ -8,6 +8,7 @@ pytest loads this module in every run where edgekd is installed, so that it impo
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Callable
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _OUT = "--edgekd-out"
 _POLICIES = {"fail": "fail", "skip": "warn", "pass": "pass"}
+# Characters of a folder that is named after a test: file systems take 255 bytes, and a number follows.
+_LONGEST = 120
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def edgekd_latency(request: pytest.FixtureRequest) -> Callable[[str | Path], Subject]:
     """``edgekd_latency(bundle).assert_not_slower_than(baseline)``: see `Subject.assert_not_slower_than`."""
     out = request.config.getoption(_OUT)
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", request.node.nodeid).strip("-.")
+    name = _folder_name(request.node.nodeid)
     made: list[Subject] = []
 
     def subject(bundle: str | Path) -> Subject:
@@ -70,11 +73,12 @@ class Subject:
             pytest.fail.Exception: it is slower than allowed, or inconclusive and that fails.
             pytest.skip.Exception: it is inconclusive and that skips.
             EdgekdError: the bundles cannot be compared here.
+            OSError: the folder of the reports cannot be written; told before anything is measured, where it shows.
             ValueError: a setting that makes no sense.
         """
         __tracebackhide__ = True
         from edgekd.pipeline.gate import DEFAULTS, gate_bundles
-        from edgekd.pipeline.gate_files import write_gate
+        from edgekd.pipeline.gate_files import check_writable, write_gate
 
         if on_inconclusive not in _POLICIES:
             raise ValueError(f"on_inconclusive is {on_inconclusive!r}; it is one of {', '.join(_POLICIES)}")
@@ -86,14 +90,30 @@ class Subject:
                 "gates": ["latency"],
             }
         )
-        result = gate_bundles(self._bundle, Path(baseline), settings)
         if self._out is not None:
-            write_gate(result, self._out)
+            check_writable(self._out)
+        result = gate_bundles(self._bundle, Path(baseline), settings)
+        unwritten = ""
+        if self._out is not None:
+            try:
+                write_gate(result, self._out)
+            except OSError as error:  # a full disk must not hide the verdict
+                if not result.exit_code:
+                    raise
+                unwritten = f"\nnot all reports are written: {error}"
         if result.exit_code:
-            pytest.fail(_text(result), pytrace=False)
+            pytest.fail(_text(result) + unwritten, pytrace=False)
         if result.verdict == "inconclusive" and on_inconclusive == "skip":
             pytest.skip(result.summary)
         return result
+
+
+def _folder_name(nodeid: str) -> str:
+    """A test as a folder of its own; where its name is cut, a digest of all of it keeps it apart from others."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", nodeid).strip("-.")
+    if len(name) <= _LONGEST:
+        return name
+    return f"{name[:_LONGEST]}-{hashlib.sha256(nodeid.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
 
 def _text(result: GateResult) -> str:

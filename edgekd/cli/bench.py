@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgekd.cli.console import JsonOption, print_json, progress_for_terminal, table_console
 from edgekd.errors import BadInput
+
+if TYPE_CHECKING:
+    from edgekd.gate_result import GateResult
 
 # The options that only one of the two ways of measuring has, by their parameters. With the other way they are refused
 # and not passed over: a gate whose --against was forgotten would measure one bundle and exit with 0.
@@ -92,7 +95,7 @@ def bench(
         return
     _refuse(context, ALONE, "measuring one bundle alone", "leave it out with --against")
     from edgekd.pipeline.gate import DEFAULTS, gate_bundles
-    from edgekd.pipeline.gate_files import write_gate
+    from edgekd.pipeline.gate_files import check_writable
 
     settings = DEFAULTS.model_copy(
         update={
@@ -110,19 +113,15 @@ def bench(
         }
     )
     if out is not None:  # not after a minute of measuring
-        out.mkdir(parents=True, exist_ok=True)
+        check_writable(out)
     with progress_for_terminal() as progress:
         result = gate_bundles(bundle, against, settings, progress=progress)
-    if out is not None:
-        write_gate(result, out)
-    if json:
-        print_json(result.to_json())
-    else:
-        from edgekd.report.gate import gate_table
-
-        table_console().print(gate_table(result))
-    if result.verdict == "inconclusive" and on_inconclusive is Policy.warn:
-        typer.echo(f"edgekd: warning: {result.summary}", err=True)
+    # The verdict first, since a report may fail on a full disk; the reports even if nobody reads stdout any more.
+    try:
+        _tell(result, json)
+    finally:
+        if out is not None:
+            _write(result, out)
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 
@@ -132,6 +131,29 @@ def _refuse(context: typer.Context, parameters: Sequence[str], what: str, remedy
         source = context.get_parameter_source(parameter)
         if source is not None and source.name == "COMMANDLINE":
             raise BadInput(f"--{parameter.replace('_', '-')} belongs to {what}", remedy=remedy)
+
+
+def _tell(result: GateResult, json: bool) -> None:
+    if json:
+        print_json(result.to_json())
+    else:
+        from edgekd.report.gate import gate_table
+
+        table_console().print(gate_table(result))
+    if result.verdict == "inconclusive" and result.settings.on_inconclusive == "warn":
+        typer.echo(f"edgekd: warning: {result.summary}", err=True)
+
+
+def _write(result: GateResult, folder: Path) -> None:
+    """The reports; where they cannot be written, a verdict that fails keeps its exit code."""
+    from edgekd.pipeline.gate_files import write_gate
+
+    try:
+        write_gate(result, folder)
+    except OSError as error:
+        if not result.exit_code:
+            raise
+        typer.echo(f"edgekd: warning: {error.filename}: {error.strerror}; not all reports are written", err=True)
 
 
 def _alone(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +23,26 @@ FILES: dict[str, Callable[[GateResult], str]] = {
     "gate.xml": render_junit,
     "gate.html": render_gate_html,
 }
+
+
+def check_writable(folder: Path) -> None:
+    """Make ``folder``, and see that `write_gate` can write there, before a minute of measuring is spent.
+
+    A disk may still be full by then.
+
+    Raises:
+        OSError: it cannot, with the name of what is in the way.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        if (folder / name).is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(folder / name))
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        error.filename = str(folder)  # and not that of the file that was tried
+        raise
 
 
 def write_gate(result: GateResult, folder: Path) -> list[Path]:

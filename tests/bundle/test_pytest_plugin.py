@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -11,7 +13,7 @@ import pytest
 
 from edgekd.gate_result import GateResult
 from edgekd.measure.gate_verdict import exit_code_of
-from edgekd.pipeline import gate
+from edgekd.pipeline import gate, gate_files
 from edgekd.pipeline.gate import DEFAULTS
 
 pytest_plugins = ["pytester"]
@@ -102,6 +104,49 @@ def test_without_a_verdict(run, stored, call, outcomes):
         done.stdout.fnmatch_lines(["SKIPPED * latency +1.04*"])
     if "maybe" in call:
         done.stdout.fnmatch_lines(["*ValueError: on_inconclusive is 'maybe'; it is one of fail, skip, pass"])
+
+
+def test_reports_of_long_names_have_folders_of_their_own(run, stored, pytester):
+    stored("pass")
+    pytester.makepyfile(
+        test_long=f"""
+        import pytest
+
+        @pytest.mark.parametrize("case", ["a", "b"])
+        def test_{"x" * 300}(edgekd_latency, case):
+            for _ in range(2):
+                edgekd_latency("new").assert_not_slower_than("old")
+        """
+    )
+    run(Path("a"), Path("b"), "", "--edgekd-out", "reports", "test_long.py").assert_outcomes(passed=2)
+    folders = sorted(path.name for path in (pytester.path / "reports").iterdir())
+    assert len(folders) == 4
+    assert all(len(name) < 200 and name.startswith("test_long.py-test_xxx") for name in folders)
+    assert {name[-2:] for name in folders} == {"-1", "-2"}
+    assert all((pytester.path / "reports" / name / "gate.json").is_file() for name in folders)
+
+
+def test_reports_that_cannot_be_written_hide_no_verdict(run, stored, pytester, monkeypatch):
+    def full(result, folder):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+    monkeypatch.setattr(gate_files, "write_gate", full)
+    stored("inconclusive")
+    done = run(Path("a"), Path("b"), "", "--edgekd-out", "reports")
+    done.assert_outcomes(failed=1, passed=1)
+    told = ["*digits on onnxruntime-cpu: inconclusive", "*not all reports are written: *No space left*"]
+    done.stdout.fnmatch_lines(told)
+    stored("pass")
+    done = run(Path("a"), Path("b"), "", "--edgekd-out", "reports")
+    done.assert_outcomes(failed=1, passed=1)
+    done.stdout.fnmatch_lines(["*OSError: *No space left*"])
+
+
+def test_a_place_for_reports_that_takes_none_is_told_before_measuring(run, stored, pytester):
+    asked = stored("pass")
+    (pytester.path / "reports").write_text("a file")
+    run(Path("a"), Path("b"), "", "--edgekd-out", "reports").assert_outcomes(failed=1, passed=1)
+    assert asked == []
 
 
 def test_what_is_no_bundle_is_told(run, tmp_path):
