@@ -24,10 +24,11 @@ class Format(StrEnum):
 
 
 _ENDINGS = {".html": Format.HTML, ".htm": Format.HTML, ".md": Format.MARKDOWN, ".xml": Format.JUNIT}
+_WHAT = "a bundle's folder, or the gate.json of a comparison (or the folder of bench --out)"
 
 
 def report(
-    path: Annotated[Path, typer.Argument(help="A bundle's folder, or the gate.json of a comparison.")],
+    path: Annotated[Path, typer.Argument(help="A bundle's folder, or a comparison's gate.json or --out folder.")],
     format_: Annotated[
         Format, typer.Option("--format", help="Terminal table, Markdown, HTML, or JUnit XML of a comparison.")
     ] = Format.TERMINAL,
@@ -35,27 +36,18 @@ def report(
     json: JsonOption = False,
 ) -> None:
     """Show what a bundle is and what was measured of it, or what a comparison of two bundles found."""
-    shown = _gate(path) if path.is_file() else _bundle(path)
+    if json and out is None and format_ is not Format.TERMINAL:
+        remedy = "leave one out, or name a file for the other with --out"
+        raise BadInput("--json and --format both write to stdout", remedy=remedy)
+    shown = _show(path)
+    if out is not None:
+        _write(shown, path, out, format_)
     if json:
         print_json(shown.document)
-        return
-    if format_ is Format.TERMINAL and out is None:
+    elif out is None and format_ is Format.TERMINAL:
         table_console().print(shown.table())
-        return
-    if out is not None and format_ is Format.TERMINAL:
-        format_ = _format_of(out)
-    if format_ not in shown.renders:
-        raise BadInput(
-            f"cannot be written as {format_.value}", where=str(path), remedy=f"choose of: {', '.join(shown.renders)}"
-        )
-    text = shown.renders[format_]()
-    if out is None:
-        typer.echo(text)
-    else:
-        from edgekd.store import write_text_atomic
-
-        write_text_atomic(out, text)
-        typer.echo(f"wrote {out}", err=True)
+    elif out is None:
+        typer.echo(_rendered(shown, path, format_))
 
 
 @dataclass(frozen=True)
@@ -65,6 +57,31 @@ class _Shown:
     document: dict[str, Any]
     table: Callable[[], Any]
     renders: dict[Format, Callable[[], str]]
+
+
+def _show(path: Path) -> _Shown:
+    """A document, the folder that ``bench --out`` wrote one into, or a bundle."""
+    if not path.exists():
+        raise BadInput("No such file or folder", where=str(path), remedy=f"give {_WHAT}")
+    if path.is_file():
+        return _gate(path)
+    inside = path / "gate.json"
+    return _gate(inside) if inside.is_file() and not (path / "manifest.json").exists() else _bundle(path)
+
+
+def _write(shown: _Shown, path: Path, out: Path, format_: Format) -> None:
+    from edgekd.store import write_text_atomic
+
+    write_text_atomic(out, _rendered(shown, path, _format_of(out) if format_ is Format.TERMINAL else format_))
+    typer.echo(f"wrote {out}", err=True)
+
+
+def _rendered(shown: _Shown, path: Path, format_: Format) -> str:
+    if format_ not in shown.renders:
+        raise BadInput(
+            f"cannot be written as {format_.value}", where=str(path), remedy=f"choose of: {', '.join(shown.renders)}"
+        )
+    return shown.renders[format_]()
 
 
 def _bundle(path: Path) -> _Shown:

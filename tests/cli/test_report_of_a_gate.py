@@ -50,6 +50,39 @@ def test_what_is_no_document_of_a_comparison(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("place", ["nothing", "nothing/gate.json"])
+def test_what_is_not_there_is_told(tmp_path: Path, place: str) -> None:
+    done = edgekd("report", place, home=tmp_path, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    told = "a bundle's folder, or the gate.json of a comparison (or the folder of bench --out)"
+    assert done.stderr == f"edgekd: {place}: No such file or folder\n  give {told}\n"
+
+
+def test_the_folder_of_a_comparison_is_its_document(gate: Path, tmp_path: Path) -> None:
+    done = edgekd("report", ".", "--json", home=tmp_path, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == json.loads(EXAMPLE.read_text())
+    # Reports kept in a bundle's own folder do not hide the bundle.
+    (tmp_path / "manifest.json").write_text("{}")
+    done = edgekd("report", ".", "--json", home=tmp_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "manifest.json: schema: is missing" in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--format", "markdown"]])
+def test_json_and_a_file_at_once(gate: Path, tmp_path: Path, options: list[str]) -> None:
+    done = edgekd("report", "gate.json", "--json", "--out", "x.md", *options, home=tmp_path, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "wrote x.md\n")
+    assert json.loads(done.stdout) == json.loads(EXAMPLE.read_text())
+    assert (tmp_path / "x.md").read_text(encoding="utf-8").startswith("<!-- edgekd-bench")
+
+
+def test_json_and_a_format_on_stdout_are_refused(gate: Path, tmp_path: Path) -> None:
+    done = edgekd("report", "gate.json", "--json", "--format", "junit", home=tmp_path, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("edgekd: --json and --format both write to stdout\n  leave one out")
+
+
 def test_history_writes_its_page_and_tells_its_series(gate: Path, tmp_path: Path) -> None:
     done = edgekd("history", "gate.json", "gate.json", "--out", "history.html", home=tmp_path, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "wrote history.html\n")
