@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,13 @@ CheckName = Literal["latency", "memory", "size", "accuracy", "coverage"]
 Policy = Literal["fail", "pass", "warn"]
 Verdict = Literal["pass", "regression", "inconclusive", "error"]
 Interval = tuple[float, float]
+# A latency, or a ratio of two: reports take logarithms of them.
+Positive = Annotated[float, Field(gt=0)]
+RatioInterval = tuple[Positive, Positive]
+# What every reader of JSON holds exactly.
+Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
+# A day of measuring plans 28 looks.
+MOST_LOOKS = 60
 
 
 class _Part(BaseModel):
@@ -40,7 +47,7 @@ class Side(_Part):
     chosen_by: str = Field(description='"build", or "device" where its finalize step chose.')
     file: str = Field(description="The file that is loaded, relative to the bundle.")
     sha256: str = Field(description="Of that file.")
-    size_bytes: int
+    size_bytes: Count
     runtime_requirement: str
     versions: dict[str, str | None] = Field(description="Of the packages that built it.")
     data_fingerprint: str
@@ -56,10 +63,12 @@ class Settings(_Part):
     error: float = Field(description="The chance of a wrong verdict that all gating tests together may have.")
     budget_seconds: float
     seconds_per_pair: float = Field(description="Of timed blocks; a pair's processes start and warm up besides.")
-    seed: int
+    seed: Count
     on_inconclusive: Policy
     allow_unpaired: bool
-    gates: list[CheckName] = Field(description="Checks that decide the verdict; the others are shown.")
+    gates: list[CheckName] = Field(
+        min_length=1, max_length=5, description="Checks that decide the verdict; the others are shown."
+    )
     max_memory_growth: float
     max_size_growth: float
     max_accuracy_drop: float
@@ -69,9 +78,9 @@ class Settings(_Part):
 class Look(_Part):
     """The first ``pairs`` pairs. Each end of the interval is wrong with chance ``error``."""
 
-    pairs: int
-    ratio: float
-    interval: Interval
+    pairs: Count
+    ratio: Positive
+    interval: RatioInterval
     error: float
     verdict: Literal["pass", "regression"] | None = Field(description="null: nothing is decided by it.")
 
@@ -84,7 +93,7 @@ class Witnesses(_Part):
     steal_share: float | None
     pressure_share: float | None
     mhz: float | None
-    throttled: int | None
+    throttled: Count | None
     instructions: float | None = Field(description="In user space, a run.")
 
 
@@ -108,7 +117,7 @@ class Pair(_Part):
 class Need(_Part):
     """How many pairs as noisy as these decide 9 times of 10, and how long they take."""
 
-    pairs: int
+    pairs: Count
     seconds: float
 
 
@@ -119,7 +128,7 @@ class SelfWidth(_Part):
     (null where nothing does: at tolerance 0 no number of pairs tells equal from slower).
     """
 
-    pairs: int
+    pairs: Count
     half_width: float = Field(description="As a share: 0.01 is one percent to either side.")
     too_wide: bool
     need: Need | None
@@ -146,13 +155,13 @@ class Latency(_Part):
     method: Literal["paired", "unpaired"]
     verdict: Verdict
     why: str
-    ratio: float | None
-    interval: Interval | None = Field(description="Of the last look.")
-    new_median_ms: float | None
-    old_median_ms: float | None
+    ratio: Positive | None
+    interval: RatioInterval | None = Field(description="Of the last look.")
+    new_median_ms: Positive | None
+    old_median_ms: Positive | None
     level: float = Field(description="The error of this test after Holm's correction.")
-    planned_looks: list[int]
-    looks: list[Look]
+    planned_looks: list[Count] = Field(max_length=MOST_LOOKS)
+    looks: list[Look] = Field(max_length=MOST_LOOKS)
     pairs: list[Pair]
     self_width: SelfWidth | None
     need: Need | None = Field(description="Inconclusive: what it takes if the true ratio is the one found.")
@@ -197,9 +206,11 @@ class GateResult(_Part):
     old: Side
     settings: Settings
     latency: Latency
-    checks: list[Check] = Field(description="latency, memory, size, accuracy, coverage, in this order.")
+    checks: list[Check] = Field(
+        min_length=5, max_length=5, description="latency, memory, size, accuracy, coverage, in this order."
+    )
     verdict: Verdict
-    exit_code: int
+    exit_code: Count
     summary: str = Field(description="The verdict in one sentence.")
 
     def to_json(self) -> dict[str, Any]:

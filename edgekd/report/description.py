@@ -18,7 +18,7 @@ def machine_table(entry: dict[str, Any]) -> Table:
     quota, memory = number(machine.get("cpu_quota")), number(machine.get("memory_mb"))
     cells = (
         ("Processor", joined(text(machine.get("cpu")), text(machine.get("board")))),
-        ("Architecture", joined(text(machine.get("arch")), " ".join(text(one) for one in items(machine.get("isa"))))),
+        ("Architecture", joined(text(machine.get("arch")), _instruction_sets(machine))),
         ("Cores", _cores(machine)),
         ("CPU quota", f"{significant(quota)} CPUs" if quota is not None else ""),
         ("Memory", size(memory * 1e6) if memory is not None else ""),
@@ -27,6 +27,11 @@ def machine_table(entry: dict[str, Any]) -> Table:
         ("Clock governor", text(machine.get("governor"))),
     )
     return Table(("", ""), [row for row in cells if row[1]])
+
+
+def _instruction_sets(machine: dict[str, Any]) -> str:
+    """Those that a machine names, as one text of the usual length."""
+    return text(" ".join(text(one) for one in items(machine.get("isa"))))
 
 
 def _cores(machine: dict[str, Any]) -> str:

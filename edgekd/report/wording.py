@@ -8,6 +8,8 @@ NOT_MEASURED = "not measured"
 MINUS = "−"
 # Between thousands, and between a number and its unit: no line breaks there.
 SPACE = "\u00a0"
+# Digits before the point that nobody reads any more, and hundreds of which would fill a page.
+_HUGE = 1e15
 
 
 def significant(value: float | None, digits: int = 3) -> str:
@@ -28,7 +30,7 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 def percent(share: float | None, decimals: int = 2) -> str:
     """A share in [0, 1] as per cent."""
-    return "" if share is None else f"{100 * share:.{decimals}f}{SPACE}%".replace("-", MINUS)
+    return "" if share is None else f"{_fixed(100 * share, decimals)}{SPACE}%"
 
 
 def change(share: float | None, decimals: int = 2) -> str:
@@ -65,7 +67,13 @@ def points_change(value: float | None) -> str:
 def _signed(value: float, decimals: int) -> str:
     # Rounded first: what is shown as zero has no sign.
     rounded = round(value, decimals)
-    return f"{rounded:+.{decimals}f}".replace("-", MINUS) if rounded else f"{0:.{decimals}f}"
+    return _fixed(rounded, decimals, "+") if rounded else f"{0:.{decimals}f}"
+
+
+def _fixed(value: float, decimals: int, sign: str = "-") -> str:
+    """So many decimals, or a power of ten where the number is huge; ``sign``: "+" for a sign in any case."""
+    form = f".{decimals}f" if abs(value) < _HUGE else ".2e"
+    return f"{value:{sign}{form}}".replace("-", MINUS)
 
 
 def points(value: float | None) -> str:
@@ -121,7 +129,11 @@ def duration(seconds: float | None) -> str:
 
 def count(value: float | None) -> str:
     """A whole number, thousands apart."""
-    return "" if value is None else f"{value:,.0f}".replace(",", SPACE).replace("-", MINUS)
+    if value is None:
+        return ""
+    if abs(value) >= _HUGE:
+        return significant(value)
+    return f"{value:,.0f}".replace(",", SPACE).replace("-", MINUS)
 
 
 def interval(value: object, form: str = "ratio") -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.gate_result import GateResult, Witnesses
+from edgekd.gate_result import MOST_LOOKS, GateResult, Witnesses
 from edgekd.measure.gate_checks import latency_check
 from edgekd.measure.gate_verdict import exit_code_of, summary_of, verdict_of
 
@@ -164,4 +164,40 @@ def poisoned(result: GateResult) -> GateResult:
     told["machine"] |= {"cpu": HOSTILE, "board": HOSTILE}
     return GateResult.model_validate(
         told | {"machine_name": HOSTILE, "summary": told["summary"] + HOSTILE, "date": HOSTILE, "edgekd": HOSTILE}
+    )
+
+
+def fullest(character: str) -> GateResult:
+    """As much as a document may hold, every text of one character alone, and numbers with many digits."""
+    long, many = character * 2000, 2**53 - 1
+    texts = ("path", "identity", "name", "target", "backend", "precision", "candidate", "file", "sha256")
+    told = real_run().to_json()
+    latency = told["latency"]
+    for side in ("new", "old"):
+        told[side] |= dict.fromkeys(texts, long) | {"chosen_by": "device", "size_bytes": many}
+        told[side]["versions"] = {f"{i}{long}": long for i in range(500)} | {"onnxruntime": f"{side}{long}"}
+        told[side]["opened"] = {"runtime": long, "version": long, "inference_precision": long, "threads": many}
+    stored = dict.fromkeys(("machine", "runtime", "date", "runs"), long)
+    witnesses = dict.fromkeys(Witnesses.model_fields, 123456789012.3456) | {"throttled": many}
+    pairs = [json.loads(json.dumps(pair)) for pair in latency["pairs"]]
+    for index, pair in enumerate(pairs):
+        for side in ("new", "old"):
+            pair[side]["witnesses"] = witnesses | {"cpu_share": 1e300 / (index + 1), "mhz": 1e300 / (index + 1)}
+    look = latency["looks"][0] | {"pairs": many, "ratio": 5.4321, "interval": [1e-300, 10.98765]}
+    latency |= {
+        "looks": [look] * MOST_LOOKS,
+        "pairs": [pairs[i % len(pairs)] | {"log_ratio": 0.01 * math.sin(i)} for i in range(3000)],
+        "self_width": {"pairs": many, "half_width": 1e300, "too_wide": True, "need": {"pairs": many, "seconds": 1e300}},
+        "stored": {"new": stored, "old": stored},
+        "interval": [1e-300, 1e300],
+        "new_median_ms": 1e300,
+        "old_median_ms": 1e300,
+    }
+    for check in told["checks"]:
+        check |= {"detail": long, "change": -1e300, "interval": [-1e300, 1e300], "new": 1e300, "old": 1e300}
+    keys = ("cpu", "board", "arch", "gpu", "gpu_driver", "kernel", "governor")
+    numbers = dict.fromkeys(("cores", "usable_cores", "cpu_quota", "memory_mb"), 1e290)
+    told["machine"] = dict.fromkeys(keys, long) | numbers | {"isa": [f"{i}{long[:300]}" for i in range(2000)]}
+    return GateResult.model_validate(
+        told | {"machine_name": long, "summary": long, "date": long, "edgekd": long, "seconds": 1e300}
     )

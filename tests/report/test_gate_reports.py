@@ -13,6 +13,7 @@ from gate_samples import (
     NOISE,
     SAMPLES,
     concluded,
+    fullest,
     passed,
     poisoned,
     real_run,
@@ -25,7 +26,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from edgekd.errors import BadInput
-from edgekd.gate_result import GateResult
+from edgekd.gate_result import MOST_LOOKS, GateResult
 from edgekd.report.gate import gate_table, read_gate, render_gate_html, render_gate_markdown, render_junit
 from edgekd.report.gate.markdown import marker
 from edgekd.report.gate.told import built_with
@@ -34,6 +35,12 @@ from edgekd.report.page import LARGEST
 
 NO_VALUE = re.compile(r"\b(None|nan|inf|NaN|null|True|False)\b")
 CHECKS = ("latency", "memory", "size", "accuracy", "coverage")
+TOLD = real_run().to_json()
+
+
+def changed(part: str = "latency", **values: object) -> bytes:
+    """The document of the real run, with other values in one of its parts."""
+    return json.dumps(TOLD | {part: TOLD[part] | values}).encode()
 
 
 def shown(result: GateResult, width: int = 120) -> str:
@@ -191,6 +198,14 @@ def test_comment_begins_with_its_marker_and_has_one_table_in_sight() -> None:
     assert folded.rstrip().endswith("</details>")
 
 
+# What becomes two characters in Markdown, by its escape or by what keeps it from being live.
+@pytest.mark.parametrize("character", ["*", "@"])
+def test_the_fullest_document_fits_a_comment(character: str) -> None:
+    page = render_gate_markdown(fullest(character))
+    assert page.count("+443.21") == MOST_LOOKS
+    assert len(page) < 60_000, "GitHub takes 65,536 characters"
+
+
 @given(st.text(), st.text())
 def test_marker_stays_one_comment(name: str, target: str) -> None:
     result = real_run()
@@ -326,8 +341,18 @@ def test_documents_are_read_back(tmp_path: Path) -> None:
         (b"[]", "no document of a gate"),
         (b'{"kind": "edgekd-gate", "schema_version": 2}', "schema version 2; this edgekd reads 1"),
         (b'{"kind": "edgekd-gate", "schema_version": 1}', "Field required"),
-        (json.dumps(real_run().to_json() | {"verdict": "fine"}).encode(), "verdict: Input should be"),
-        (json.dumps(real_run().to_json() | {"seconds": float("nan")}).encode(), "seconds: Input should be a finite"),
+        (json.dumps(TOLD | {"verdict": "fine"}).encode(), "verdict: Input should be"),
+        (json.dumps(TOLD | {"seconds": float("nan")}).encode(), "seconds: Input should be a finite"),
+        (changed(ratio=0), "latency.ratio: Input should be greater than 0"),
+        (changed(new_median_ms=-0.02), "latency.new_median_ms: Input should be greater than 0"),
+        (changed(old_median_ms=0.0), "latency.old_median_ms: Input should be greater than 0"),
+        (changed(interval=[0.0, 1.0]), "latency.interval.0: Input should be greater than 0"),
+        (changed(looks=TOLD["latency"]["looks"] * 31), "latency.looks: List should have at most 60"),
+        (changed(planned_looks=[*range(8, 69)]), "latency.planned_looks: List should have at most 60"),
+        (changed(self_width={"pairs": 10**400, "half_width": 0.1, "too_wide": False, "need": None}), "pairs: Input"),
+        (changed("settings", gates=[]), "settings.gates: List should have at least 1"),
+        (changed("settings", gates=["size"] * 6), "settings.gates: List should have at most 5"),
+        (json.dumps(TOLD | {"checks": TOLD["checks"] * 2}).encode(), "checks: List should"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, content: bytes, words: str) -> None:

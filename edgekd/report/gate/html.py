@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from markupsafe import Markup
 
 from edgekd.gate_result import GateResult
@@ -11,13 +13,21 @@ from edgekd.report.gate import charts, told
 from edgekd.report.gate.rows import STATES, check_rows
 from edgekd.report.gate.tables import looks_table, settings_table, sides_table
 from edgekd.report.gate.witnesses import disturbed_words, witness_table
-from edgekd.report.page import render_page
+from edgekd.report.page import LARGEST, render_page
 from edgekd.report.reading import text
 from edgekd.report.state import Verdict
+
+# Characters of each text, where texts of unusual length make a page too large.
+SHORT = 40
 
 
 def render_gate_html(result: GateResult) -> str:
     """The report of a gate, made of its document alone; under `page.LARGEST` bytes, whatever the document holds."""
+    page = _render(result)
+    return page if len(page.encode()) < LARGEST else _render(_shortened(result))
+
+
+def _render(result: GateResult) -> str:
     axis = charts.change_axis(result)
     pairs, beyond = charts.pairs_chart(result, axis) if axis else (Markup(""), "")
     distributions, axis_note = charts.distributions(result)
@@ -42,6 +52,19 @@ def render_gate_html(result: GateResult) -> str:
         settings=settings_table(result),
         machine=machine_table({"machine": result.machine}),
     )
+
+
+def _shortened(result: GateResult) -> GateResult:
+    def cut(value: Any) -> Any:
+        if isinstance(value, str):
+            return text(value, SHORT)
+        if isinstance(value, list):
+            return [cut(one) for one in value]
+        if isinstance(value, dict):
+            return {text(key, SHORT): cut(one) for key, one in value.items()}
+        return value
+
+    return GateResult.model_validate(cut(result.to_json()))
 
 
 def _facts(result: GateResult) -> list[tuple[str, str]]:

@@ -20,7 +20,10 @@ _LONGEST = 100
 
 
 def render_gate_markdown(result: GateResult) -> str:
-    """GitHub-flavoured Markdown whose first line is `marker`; values are escaped, and notify nobody."""
+    """GitHub-flavoured Markdown whose first line is `marker`; values are escaped, and notify nobody.
+
+    Below 60,000 characters whatever the document holds, since every text and table is cut: GitHub takes 65,536.
+    """
     state = STATES[result.verdict]
     notes = (told.built_with(result), disturbed_words(result))
     parts = (

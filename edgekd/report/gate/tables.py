@@ -69,7 +69,7 @@ def settings_table(result: GateResult) -> Table:
         ("File size", f"{allowance(asked.max_size_growth)} allowed"),
         ("Accuracy", f"{asked.max_accuracy_drop:g} points may be lost"),
         ("Integer coverage", f"{asked.max_coverage_drop:g} points may be lost"),
-        ("Decide", ", ".join(asked.gates) or "none"),
+        ("Decide", ", ".join(asked.gates)),
         ("Inconclusive", policy),
         ("Chance of a wrong verdict", f"{100 * asked.error:g} %"),
         ("Time budget", duration(asked.budget_seconds)),

@@ -6,7 +6,7 @@ import math
 
 from edgekd.gate_result import GateResult, Need, Side
 from edgekd.report.gate.rows import NAMES
-from edgekd.report.reading import mapping, text
+from edgekd.report.reading import mapping, number, text
 from edgekd.report.wording import allowance, duration, joined, percent, plural, significant
 from edgekd.runtime.requirement import Requirement
 
@@ -85,11 +85,11 @@ def runtime(side: Side) -> str:
     """The runtime as the timed process opened it."""
     opened = mapping(side.opened)
     name = f"{text(opened.get('runtime'), 40)} {text(opened.get('version'), 60)}".strip()
-    threads = opened.get("threads")
+    threads = number(opened.get("threads"))
     precision = text(opened.get("inference_precision"), 20)
     return joined(
         name or text(side.backend, 40),
-        plural(threads, "thread") if isinstance(threads, int) and not isinstance(threads, bool) else "",
+        plural(round(threads), "thread") if threads is not None else "",
         f"float layers in {precision}" if precision else "",
     )
 
