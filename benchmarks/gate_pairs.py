@@ -136,7 +136,7 @@ def collect_live(
     budget_s: float,
     say: Callable[[str], object] = print,
 ) -> None:
-    """Whole comparisons as users run them, until each condition has ``count`` in each state."""
+    """Whole comparisons, live, until each condition has ``count`` in each state."""
     base, specs = models(folder, conditions)
     for state in states:
         with load(state):

@@ -2,7 +2,7 @@
 
     uv run python benchmarks/gate_rates.py --quick --json        # 15 minutes, idle machine only
     uv run python benchmarks/gate_rates.py                       # 300 pairs a condition and state, about 90 minutes
-    uv run python benchmarks/gate_rates.py --live 20             # and 20 whole comparisons a row, as users run them
+    uv run python benchmarks/gate_rates.py --live 20             # and 20 comparisons a row by the gate's own loop, live
 
 A live comparison costs up to a minute, so pairs are measured once, exactly as the gate measures them, and kept; the
 whole procedure (looks, trimming, time budget) is then run on random draws of them. A run that was stopped goes on from
@@ -39,6 +39,8 @@ from edgekd.stage import NoProgress
 
 RESULTS = Path(__file__).parent / "results"
 BUDGET_S, DRAWS, PAIRS = 60.0, 2000, 300
+# Pairs that the first look takes: with fewer there is no verdict.
+LEAST = 8
 # Of the quick form: which rows, and how long to collect.
 QUICK, QUICK_S = ("aa_tolerance_0", "at_tolerance", "planted_5", "natural"), 720.0
 # Budgets that are tried to tell how long a comparison would have to be.
@@ -63,8 +65,8 @@ def main() -> int:
         collection = Collection(path)
         states = ["idle"] if arguments.quick else arguments.states
         conditions = [one for one in CONDITIONS if not arguments.quick or one.name in QUICK]
-        deadline = time.monotonic() + QUICK_S if arguments.quick else float("inf")
-        with measuring_alone(NoProgress()):
+        with measuring_alone(_Waiting()):
+            deadline = time.monotonic() + QUICK_S if arguments.quick else float("inf")
             collect(collection, folder, states, conditions, arguments.pairs, deadline=deadline, say=_say)
             collect_live(collection, folder, states, conditions, arguments.live, budget_s=BUDGET_S, say=_say)
             if collection.value["overhead"] is None:
@@ -84,7 +86,15 @@ def main() -> int:
         for state, rows in found.items():
             _print(state, rows)
         print(f"overhead of the harness: {collection.value['overhead']}")
-    return 0
+    lacking = [
+        f"{name} ({state})"
+        for state, rows in found.items()
+        for name in (one.name for one in conditions)
+        if rows[name] is None
+    ]
+    if lacking:
+        _say(f"fewer than {LEAST} pairs, so no rate: {', '.join(lacking)}; run it again, it goes on from its --file")
+    return 1 if lacking else 0
 
 
 def _state(collection: Collection, state: str, conditions: list[Condition], draws: int) -> dict[str, Any]:
@@ -93,7 +103,7 @@ def _state(collection: Collection, state: str, conditions: list[Condition], draw
     seconds: list[float] = []
     for index, one in enumerate(conditions):
         pool = collection.rows("pairs", state, one.name)
-        if len(pool) < 8:
+        if len(pool) < LEAST:
             rows[one.name] = None
             continue
         rng = np.random.default_rng([index, STATES.index(state)])
@@ -172,6 +182,11 @@ def _print(state: str, rows: dict[str, Any]) -> None:
             f"| {name} | {row['pool']['measured_ratio']:.4f} | {hits} of {row['runs']} | {bound:.4f}"
             f" | {row['passed']} | {row['seconds_p50']:.1f} | {told} | {row['needs_seconds'] or '-'} |"
         )
+
+
+class _Waiting(NoProgress):
+    def log(self, text: str) -> None:
+        _say(text)
 
 
 def _say(line: str) -> None:

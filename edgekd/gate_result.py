@@ -102,6 +102,7 @@ class PairSide(_Part):
 
     blocks_ms: list[float] = Field(description="Medians of its blocks; the n-th stands beside the other side's n-th.")
     peak_mb: float | None = Field(description="Peak resident set of the whole process.")
+    steady: bool | None = Field(default=None, description="Whether its speed was, when the warm-up ended.")
     witnesses: Witnesses
 
 
@@ -147,6 +148,9 @@ class Failure(_Part):
     side: Literal["new", "old"]
     model: str
     what: str
+    blocks_ms: list[tuple[float, float]] = Field(
+        default=[], description="Medians (new, old) of the rounds that were measured of the pair in which it failed."
+    )
 
 
 class Latency(_Part):

@@ -82,14 +82,16 @@ def load_model(path: Path) -> Model:
         return Model.load(path)
 
 
-def verify_bundle(path: Path) -> list[Check]:
+def verify_bundle(path: Path, *, run: bool = True) -> list[Check]:
     """Every check of a bundle on this machine, by edgekd's own runtime: no code of the bundle is executed.
+
+    ``run=False`` leaves the golden outputs to a measuring process (`edgekd.runtime.verify.verify`).
 
     Raises:
         BadBundle: there is no bundle at all.
     """
     with bundle_errors(path):
-        return verify(path)
+        return verify(path, run=run)
 
 
 def append_measurement(path: Path, entry: Mapping[str, Any]) -> None:

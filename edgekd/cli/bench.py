@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgekd.cli.console import JsonOption, print_json, progress_for_terminal, table_console
+from edgekd.cli.ending import end_in_order
 from edgekd.errors import BadInput
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def bench(
     With --against: compare it with another, in pairs of processes, until the verdict is sure. Exit code 0: passed, 3:
     regression, 6: inconclusive, 1: a model failed, 2: the bundles cannot be compared.
     """
+    end_in_order()
     if against is None:
         _refuse(context, COMPARED, "a comparison", "name the baseline with --against, or leave it out")
         _alone(bundle, scenario, seconds, batch_size or [], streams, threads, cores, json)

@@ -12,13 +12,16 @@ from contextlib import contextmanager
 from edgekd import errors
 from edgekd.runtime import compare as pairs
 from edgekd.runtime import latency, memory
-from edgekd.runtime.process import WorkerFailed
+from edgekd.runtime.process import REFUSED, WorkerFailed
 from edgekd.runtime.sessions import RuntimeMissing, SessionError
 
 
 @contextmanager
-def worker_errors() -> Iterator[None]:
-    """Raise Missing, BadInput (cores that are not there) or WorkerFailed for what measuring processes tell."""
+def worker_errors(*, of_bundle: bool = False) -> Iterator[None]:
+    """Raise Missing, BadInput (cores that are not there) or WorkerFailed for what measuring processes tell.
+
+    ``of_bundle``: a model that does not load or gives wrong outputs is a bundle's, which does not hold: BadBundle.
+    """
     try:
         yield
     except RuntimeMissing as error:
@@ -27,6 +30,9 @@ def worker_errors() -> Iterator[None]:
     except SessionError as error:
         raise errors.BadInput(str(error)) from error
     except WorkerFailed as error:
+        if of_bundle and error.kind in REFUSED:
+            what = f"{error.label}: {error.what}"
+            raise errors.BadBundle(what, where=error.where, remedy="see: edgekd verify") from error
         raise errors.WorkerFailed(f"{error.label}: {error.what}", where=error.where) from error
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgekd.gate_result import Check, CheckName, Latency, Settings
-from edgekd.measure.mcnemar import mcnemar_worse
+from edgekd.measure.mcnemar import worse_p_value
 from edgekd.measure.predictions import read_correct, same_samples
 from edgekd.measure.statistics import paired_drop_interval
 
@@ -58,30 +58,31 @@ def coverage_check(new: Any, old: Any, settings: Settings) -> Check:
     return _drop("coverage", shares[0], shares[1], settings.max_coverage_drop, detail, settings)
 
 
-def accuracy_p_value(new: Any, old: Any) -> float | None:
-    """McNemar's p-value of the new model being worse; None where the two cannot be paired."""
+def accuracy_p_value(new: Any, old: Any, settings: Settings) -> float | None:
+    """Of the new model being worse by more than is allowed; None where the two cannot be paired."""
     try:
         correct, before = _paired(new, old)
     except ValueError:
         return None
-    return mcnemar_worse(before, correct)
+    return worse_p_value(before, correct, allowed=settings.max_accuracy_drop / 100)
 
 
 def accuracy_check(new: Any, old: Any, level: float, settings: Settings) -> Check:
     """Accuracy on the test set, sample by sample; ``new``, ``old`` are rows of `predictions.correct_row`.
 
-    A regression is a drop that is both larger than allowed and, by McNemar's test at ``level``, no accident.
+    A regression is a drop that is larger than allowed and, at ``level``, no accident of these samples.
     """
     try:
         correct, before = _paired(new, old)
     except ValueError as error:
         return _drop("accuracy", None, None, settings.max_accuracy_drop, str(error), settings)
-    p_value = mcnemar_worse(before, correct)
+    p_value = worse_p_value(before, correct, allowed=settings.max_accuracy_drop / 100)
     low, high = paired_drop_interval(before, correct)
+    test = "Tango" if settings.max_accuracy_drop > 0 else "McNemar"
     lost, gained = int((before & ~correct).sum()), int((~before & correct).sum())
     detail = (
         f"{lost} samples lost and {gained} gained of {len(correct)}; drop {low:.2f} to {high:.2f} points (95 %),"
-        f" McNemar p = {p_value:.2g}"
+        f" {test} p = {p_value:.2g}"
     )
     row = _drop("accuracy", correct.mean(), before.mean(), settings.max_accuracy_drop, detail, settings)
     accident = p_value > level

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgekd import gate_result as document
 from edgekd.runtime.compare import Pair
-from edgekd.runtime.gate import GateRun
+from edgekd.runtime.gate import Failure, GateRun
 from edgekd.runtime.need import aa_half_width, pairs_needed
 from edgekd.runtime.sequential import Look
 
@@ -42,9 +42,7 @@ def paired_latency(run: GateRun) -> document.Latency:
         self_width=_self_width(run),
         need=need,
         overhead=_overhead(run),
-        failure=document.Failure(side=run.failure.side, model=run.failure.label, what=run.failure.what)
-        if run.failure
-        else None,
+        failure=_failure(run.failure) if run.failure else None,
         stored=None,
     )
     return found.model_copy(update={"why": _why(found, run.plan.tolerance)})
@@ -128,11 +126,17 @@ def _pair(pair: Pair, seconds: float) -> document.Pair:
         document.PairSide(
             blocks_ms=[round(block[index] / 1e6, _DIGITS) for block in pair.blocks_ns],
             peak_mb=side.peak_bytes / 1e6 if side.peak_bytes else None,
+            steady=side.steady,
             witnesses=document.Witnesses(**side.witnesses.to_json()),
         )
         for index, side in enumerate(pair.sides)
     ]
     return document.Pair(log_ratio=pair.log_ratio, seconds=round(seconds, 3), new=sides[0], old=sides[1])
+
+
+def _failure(failure: Failure) -> document.Failure:
+    blocks = [(round(new / 1e6, _DIGITS), round(old / 1e6, _DIGITS)) for new, old in failure.blocks_ns]
+    return document.Failure(side=failure.side, model=failure.label, what=failure.what, blocks_ms=blocks)
 
 
 def _self_width(run: GateRun) -> document.SelfWidth | None:

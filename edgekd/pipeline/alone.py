@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,8 @@ from edgekd.stage import Progress
 @contextmanager
 def measuring_alone(progress: Progress) -> Iterator[None]:
     """Hold this user's measuring lock; the kernel gives it back when the process ends."""
-    lock = FileLock(Path(tempfile.gettempdir()) / f"edgekd-measuring-{getpass.getuser()}.lock")
+    # By number: in a container the user may have no name.
+    lock = FileLock(Path(tempfile.gettempdir()) / f"edgekd-measuring-{os.getuid()}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:

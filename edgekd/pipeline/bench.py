@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgekd.bundle import verify_bundle
+from edgekd.bundle import load_bundle, verify_bundle
 from edgekd.bundle.failure import bundle_errors
 from edgekd.errors import BadBundle, BadInput, ExitCode, Missing
 from edgekd.measure.fresh import worker_errors
 from edgekd.runtime.bench import bench
+from edgekd.runtime.model import selected_spec
+from edgekd.runtime.process import start
 from edgekd.runtime.scenario import Settings
+from edgekd.runtime.selection import select
 from edgekd.runtime.sessions import RuntimeMissing, SessionError
 from edgekd.runtime.verify import exit_code
 
@@ -29,7 +34,7 @@ def bench_bundle(path: Path, settings: Settings | None = None) -> dict[str, Any]
     wanted = settings or Settings()
     with _settings_errors(path):
         wanted.check()
-    checks = verify_bundle(path)
+    checks = verify_bundle(path, run=False)
     code = exit_code(checks)
     for check in checks:
         if code == ExitCode.BAD_INPUT and check.ok is False:
@@ -37,9 +42,20 @@ def bench_bundle(path: Path, settings: Settings | None = None) -> dict[str, Any]
     for check in checks:
         if not check.ok:
             raise Missing(f"{check.name} could not be checked: {check.detail}", where=str(path))
+    _check_outputs(path, wanted)
     # Golden outputs held a moment ago, so what a session refuses now is what was asked of it.
     with bundle_errors(path), worker_errors(), _settings_errors(path):
         return {"bundle": str(path), **bench(path, wanted)}
+
+
+def _check_outputs(path: Path, wanted: Settings) -> None:
+    """Golden outputs, checked by a process of their own: a model may crash or hang."""
+    manifest = load_bundle(path).manifest
+    with tempfile.TemporaryDirectory() as scratch, bundle_errors(path), worker_errors(of_bundle=True):
+        spec = selected_spec(path, manifest, select(path, manifest), Path(scratch))
+        spec = replace(spec, threads=wanted.threads or spec.threads, cores=wanted.cores or spec.cores)
+        with _settings_errors(path), start(spec) as worker:
+            worker.load(spec)
 
 
 @contextmanager

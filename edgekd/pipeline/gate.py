@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.bundle.comparable import differences
-from edgekd.errors import BadBundle, BadInput, Missing
+from edgekd.errors import BadInput, Missing
 from edgekd.gate_result import CheckName, GateResult, Settings
 from edgekd.installation import version
 from edgekd.measure.fresh import worker_errors
@@ -32,7 +32,6 @@ from edgekd.runtime.gate import SECONDS, GateRun, compare_until_decided
 from edgekd.runtime.machine import describe_machine, machine_name
 from edgekd.runtime.measurements import now
 from edgekd.runtime.memory import bare_memory
-from edgekd.runtime.process import REFUSED, WorkerFailed
 from edgekd.runtime.sequential import ERROR, Plan, planned_looks
 from edgekd.stage import NoProgress, Progress
 
@@ -77,7 +76,7 @@ def gate_bundles(
     correct, coverage = [side.correct() for side in sides], [side.coverage() for side in sides]
     covered = coverage_check(coverage[0].value, coverage[1].value, settings)
     gating = {name: name in settings.gates for name in CHECKS}
-    p_accuracy = accuracy_p_value(correct[0].value, correct[1].value) if gating["accuracy"] else None
+    p_accuracy = accuracy_p_value(correct[0].value, correct[1].value, settings) if gating["accuracy"] else None
     level = latency_level(settings.error, p_accuracy if gating["latency"] else None)
     opened: list[Any] = [None, None]
     unable = [side for side in sides if side.unable]
@@ -93,7 +92,7 @@ def gate_bundles(
         latency = unpaired_latency(entries[0], entries[1], level)
         memory, told = stored_memory(*entries)
     else:
-        with tempfile.TemporaryDirectory() as scratch, measuring_alone(progress), worker_errors():
+        with tempfile.TemporaryDirectory() as scratch, measuring_alone(progress), worker_errors(of_bundle=True):
             run, bare = _measure(sides, settings, level, Path(scratch), progress)
         latency = paired_latency(run)
         memory = [_memory(run, index, bare[index]) for index in (0, 1)]
@@ -146,20 +145,15 @@ def _measure(
     looks = planned_looks(PAIRS_A_SECOND * settings.budget_seconds)
     plan = Plan(settings.tolerance, error=level, looks=looks)
     progress.task("pairs", looks[-1])
-    try:
-        run = compare_until_decided(
-            specs[0],
-            specs[1],
-            plan,
-            budget_s=settings.budget_seconds,
-            seconds=settings.seconds_per_pair,
-            seed=settings.seed,
-            after_pair=lambda _: progress.advance(),
-        )
-    except WorkerFailed as error:
-        if error.kind in REFUSED:
-            raise BadBundle(f"{error.label}: {error.what}", where=error.where, remedy="see: edgekd verify") from error
-        raise
+    run = compare_until_decided(
+        specs[0],
+        specs[1],
+        plan,
+        budget_s=settings.budget_seconds,
+        seconds=settings.seconds_per_pair,
+        seed=settings.seed,
+        after_pair=lambda _: progress.advance(),
+    )
     return run, [bare_memory(spec) for spec in specs]
 
 

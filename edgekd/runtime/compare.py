@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .interval import trimmed_interval
-from .process import WorkerProcess, start
+from .process import WorkerFailed, WorkerProcess, start
 from .spec import ModelSpec
 from .witness import Witnesses
 
@@ -34,9 +34,13 @@ ERROR = 0.01
 
 @dataclass(frozen=True)
 class Side:
-    """One process of a pair: what it opened, what else was seen, peak resident bytes, ns that timing adds to a run."""
+    """One process of a pair: what it opened, what else was seen, peak resident bytes, ns that timing adds to a run.
+
+    ``steady``: whether its speed was, when the warm-up ended.
+    """
 
     opened: dict[str, Any]
+    steady: bool
     witnesses: Witnesses
     peak_bytes: int | None
     overhead_ns: float
@@ -134,18 +138,23 @@ def measure_pairs(
 
     Every round takes the specs in random order, and for each a block of its own and one of ``against``, in random
     order too: what slows the machine for longer than a block meets both.
+
+    Raises:
+        RuntimeMissing, WorkerFailed: as `compare_all`; a WorkerFailed has the ``rounds`` so far, of each spec.
     """
     everyone = [*specs, against]
     with ExitStack() as stack:
         workers: dict[int, WorkerProcess] = {}
         opened: dict[int, dict[str, Any]] = {}
+        steady: dict[int, bool] = {}
         run_s = [0.0] * len(everyone)
         for index in (int(i) for i in rng.permutation(len(everyone))):
             spec = everyone[index]
             worker = stack.enter_context(start(spec, padding=int(rng.integers(PADDING))))
             opened[index] = worker.load(spec)
             first_s = opened[index]["first_run_ns"] / 1e9
-            run_s[index] = worker.warm(WARM_CAP_S, run_s=first_s)["run_ns"] / 1e9
+            warmed = worker.warm(WARM_CAP_S, run_s=first_s)
+            run_s[index], steady[index] = warmed["run_ns"] / 1e9, bool(warmed["steady"])
             worker.stop()
             workers[index] = worker
 
@@ -157,18 +166,22 @@ def measure_pairs(
         last = len(specs)
         rounds: list[list[tuple[float, float]]] = [[] for _ in specs]
         end = time.monotonic() + seconds * len(specs)
-        while time.monotonic() < end or len(rounds[0]) < MIN_ROUNDS:
-            for index in (int(i) for i in rng.permutation(len(specs))):
-                ms = float(rng.uniform(*BLOCK_MS))
-                sides = [index, last] if rng.random() < 0.5 else [last, index]
-                found = {side: block(side, ms) for side in sides}
-                rounds[index].append((found[index], found[last]))
-        seen = [_side(workers[index], opened[index]) for index in range(len(everyone))]
+        try:
+            while time.monotonic() < end or len(rounds[0]) < MIN_ROUNDS:
+                for index in (int(i) for i in rng.permutation(len(specs))):
+                    ms = float(rng.uniform(*BLOCK_MS))
+                    sides = [index, last] if rng.random() < 0.5 else [last, index]
+                    found = {side: block(side, ms) for side in sides}
+                    rounds[index].append((found[index], found[last]))
+        except WorkerFailed as error:
+            error.rounds = rounds
+            raise
+        seen = [_side(workers[index], opened[index], steady[index]) for index in range(len(everyone))]
     return [Pair(tuple(row), (one, seen[last])) for row, one in zip(rounds, seen[:last], strict=True)]
 
 
-def _side(worker: WorkerProcess, opened: dict[str, Any]) -> Side:
-    return Side(opened, Witnesses.of(worker.counted), worker.peak_memory(), worker.overhead_ns())
+def _side(worker: WorkerProcess, opened: dict[str, Any], steady: bool) -> Side:
+    return Side(opened, steady, Witnesses.of(worker.counted), worker.peak_memory(), worker.overhead_ns())
 
 
 def conclude(label: str, against: str, pairs: Sequence[Pair], error: float = ERROR) -> Comparison:

@@ -14,6 +14,7 @@ import numpy as np
 from .compare import Pair, measure_pairs
 from .process import REFUSED, WorkerFailed
 from .sequential import Decision, Plan, decide
+from .sessions import RuntimeMissing
 from .spec import ModelSpec
 from .staging import LABELS, equal_paths
 
@@ -24,19 +25,24 @@ SECONDS = 0.6
 
 @dataclass(frozen=True)
 class Failure:
-    """Which model failed in the middle, and how."""
+    """Which model failed in the middle, and how; ``blocks_ns`` are the rounds of the pair in which it did.
+
+    Of a round (new, old) block medians in ns, as in `compare.Pair`.
+    """
 
     side: Literal["new", "old"]
     label: str
     where: str
     what: str
+    blocks_ns: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class GateRun:
     """What was measured until ``decision``; ``seconds`` each pair took, start to end.
 
-    ``failure``: a process crashed, hung or changed its answers; the pairs before it are kept, and decide nothing.
+    ``failure``: a process crashed, hung, changed its answers or lost its runtime; the pairs before it are kept, and
+    decide nothing.
     """
 
     plan: Plan
@@ -84,12 +90,19 @@ def compare_until_decided(
                 break
             try:
                 pairs += measure_pairs(sides[:1], sides[1], seconds=seconds, rng=rng)
-            except WorkerFailed as error:
+            except (WorkerFailed, RuntimeMissing) as error:
                 side: Literal["new", "old"] = "new" if error.label == LABELS[0] else "old"
                 named = new if side == "new" else old
-                if not pairs and error.kind in REFUSED:
-                    raise WorkerFailed(error.what, label=named.name, where=str(named.path), kind=error.kind) from error
-                failure = Failure(side, named.name, str(named.path), error.what)
+                rounds: list[list[tuple[float, float]]] = []
+                if isinstance(error, WorkerFailed):
+                    if not pairs and error.kind in REFUSED:
+                        what = error.what
+                        raise WorkerFailed(what, label=named.name, where=str(named.path), kind=error.kind) from error
+                    rounds = error.rounds
+                elif not pairs:
+                    raise
+                blocks = tuple(rounds[0]) if rounds else ()
+                failure = Failure(side, named.name, str(named.path), error.what, blocks)
                 break
             took.append(time.monotonic() - start)
             after_pair(len(pairs))

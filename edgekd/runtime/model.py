@@ -116,7 +116,7 @@ def open_selected(root: Path, manifest: dict[str, Any], selection: Selection, *,
         NotFinalized: TensorRT: there is no engine yet, or it was built for another GPU, driver or TensorRT.
         RuntimeMissing, SessionError: see `sessions.open_session`.
     """
-    path = _checked(root, manifest, selection)
+    path = ready_file(root, manifest, selection)
     return open_session(
         path,
         manifest["backend"],
@@ -125,13 +125,25 @@ def open_selected(root: Path, manifest: dict[str, Any], selection: Selection, *,
     )
 
 
-def selected_spec(root: Path, manifest: dict[str, Any], selection: Selection, scratch: Path) -> ModelSpec:
-    """The selected file as a measuring process takes it, with every golden sample; these are copied to ``scratch``.
+def ready_file(root: Path, manifest: dict[str, Any], selection: Selection) -> Path:
+    """The selected file, its hash checked, and for TensorRT that its engine was built for what is here.
 
     Raises:
         BundleError, NotFinalized, RuntimeMissing: as `open_selected`; the file is not opened.
     """
-    path = _checked(root, manifest, selection)
+    path = check_selected(root, manifest, selection)
+    if manifest["backend"] == "tensorrt":
+        _check_engine(manifest, selection)
+    return path
+
+
+def selected_spec(root: Path, manifest: dict[str, Any], selection: Selection, scratch: Path) -> ModelSpec:
+    """The selected file as a measuring process takes it, with every golden sample; these are copied to ``scratch``.
+
+    Raises:
+        BundleError, NotFinalized, RuntimeMissing: as `ready_file`.
+    """
+    path = ready_file(root, manifest, selection)
     feeds, golden, tolerances = load_golden(root, manifest, selection.candidate)
     return ModelSpec(
         path=path,
@@ -145,13 +157,6 @@ def selected_spec(root: Path, manifest: dict[str, Any], selection: Selection, sc
         label=selection.candidate["name"],
         singly=True,
     )
-
-
-def _checked(root: Path, manifest: dict[str, Any], selection: Selection) -> Path:
-    path = check_selected(root, manifest, selection)
-    if manifest["backend"] == "tensorrt":
-        _check_engine(manifest, selection)
-    return path
 
 
 def _threads(manifest: dict[str, Any]) -> int:

@@ -41,11 +41,13 @@ serve(int(sys.argv[2]))
 class WorkerFailed(RuntimeError):
     """A measuring process crashed, hung, or says why it cannot go on; ``kind`` is the class of its own error.
 
-    ``label`` names the model, ``where`` is its file.
+    ``label`` names the model, ``where`` is its file; ``rounds`` are what was measured of the pair that it was in (see
+    `compare.measure_pairs`).
     """
 
     def __init__(self, what: str, *, label: str, where: str, kind: str = "") -> None:
         self.what, self.label, self.where, self.kind = what, label, where, kind
+        self.rounds: list[list[tuple[float, float]]] = []
         super().__init__(f"{where}: {label}: {what}")
 
 
@@ -156,8 +158,9 @@ class WorkerProcess:
             error = message["error"]
             self.close()
             if error["kind"] == "RuntimeMissing":
-                raise RuntimeMissing(error["what"], error["install"])
-            raise self._failure(error["what"], error["kind"])
+                raise RuntimeMissing(error["what"], error["install"], label=self.label)
+            # Only what does not open or answers wrongly is refused; what fails later has failed.
+            raise self._failure(error["what"], error["kind"] if do in ("load", "lanes") else "")
         answer: dict[str, Any] = message["ok"]
         return answer
 

@@ -33,10 +33,10 @@ class SessionError(RuntimeError):
 
 
 class RuntimeMissing(SessionError):
-    """The runtime (or its GPU) is not on this machine; ``install`` is the line that brings it."""
+    """The runtime (or its GPU) is not on this machine; ``install`` is the line that brings it, ``label`` the model."""
 
-    def __init__(self, what: str, install: str = "") -> None:
-        self.what, self.install = what, install
+    def __init__(self, what: str, install: str = "", *, label: str = "") -> None:
+        self.what, self.install, self.label = what, install, label
         super().__init__(f"{what}\n  install it with: {install}" if install else what)
 
 

@@ -12,7 +12,7 @@ from .bundle_files import CHOICE, NO_CACHE, BundleError, check_file, unlisted
 from .golden import load_array, load_raw, match_outputs
 from .manifest import identity, read_manifest
 from .measurements import read_measurements
-from .model import NotFinalized, open_selected
+from .model import NotFinalized, open_selected, ready_file
 from .requirement import Requirement
 from .selection import check_selected, read_choice, select
 from .sessions import RuntimeMissing, SessionError, list_runtimes
@@ -30,10 +30,12 @@ class Check(NamedTuple):
         return self._asdict()
 
 
-def verify(root: Path) -> list[Check]:
+def verify(root: Path, *, run: bool = True) -> list[Check]:
     """Every check of the bundle at ``root``: files, runtime, preprocessing and golden outputs.
 
-    Nothing of a bundle is loaded whose hash does not hold: what depends on it is then not run.
+    Nothing of a bundle is loaded whose hash does not hold: what depends on it is then not run. Without ``run`` the
+    golden outputs are left to a measuring process, which checks them before it measures: a model that crashes or hangs
+    then takes no other process with it. What the model needs on this device is checked all the same.
 
     Raises:
         BundleError: there is no bundle at all: no folder, or no manifest in it.
@@ -54,7 +56,7 @@ def verify(root: Path) -> list[Check]:
     if any(check.ok is False for check in checks if check is not runtime):
         why = "not run, since the bundle's files do not hold"
         return [*checks, Check("preprocessing", None, why), Check("outputs", None, why)]
-    return [*checks, _preprocessing(root, manifest), *_outputs(root, manifest, runtime)]
+    return [*checks, _preprocessing(root, manifest), *_outputs(root, manifest, runtime, run)]
 
 
 def check_runtime(manifest: dict[str, Any]) -> Check:
@@ -150,11 +152,14 @@ def _preprocessing(root: Path, manifest: dict[str, Any]) -> Check:
     return Check("preprocessing", spread <= allowed, detail)
 
 
-def _outputs(root: Path, manifest: dict[str, Any], runtime: Check) -> list[Check]:
+def _outputs(root: Path, manifest: dict[str, Any], runtime: Check, run: bool) -> list[Check]:
     if runtime.ok is None:
         return [Check("outputs", None, f"not run: {runtime.detail}")]
     try:
         selection = select(root, manifest)
+        if not run:
+            ready_file(root, manifest, selection)
+            return []
         session = open_selected(root, manifest, selection)
         matches = match_outputs(root, manifest, selection.candidate, session)
     except RuntimeMissing as error:

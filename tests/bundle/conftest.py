@@ -1,10 +1,15 @@
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 from make_bundle import contents
 
 from edgekd.bundle import pack
 from edgekd.pipeline import gate
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "runtime"))
+from chain_fixtures import _nothing_is_left_running  # noqa: F401 (a fixture)
 
 
 @pytest.fixture(scope="session")

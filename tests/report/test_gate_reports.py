@@ -135,6 +135,12 @@ def test_witnesses_of_one_kind_are_told_by_themselves() -> None:
         assert len(found) == 1
         assert words in plain(found[0])
     told = real_run().to_json()
+    for pair in told["latency"]["pairs"]:
+        pair["new"]["steady"], pair["old"]["steady"] = False, True
+    assert disturbances(GateResult.model_validate(told)) == []
+    told["latency"]["pairs"][0]["old"]["steady"] = False
+    assert "warmed up to no steady speed" in disturbances(GateResult.model_validate(told))[0]
+    told = real_run().to_json()
     for index, pair in enumerate(told["latency"]["pairs"]):
         pair["old"]["witnesses"]["cpu_share"] = 0.6 if index == 3 else 1.0
         pair["new"]["witnesses"]["mhz"] = 2400 if index else 1200

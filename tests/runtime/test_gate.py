@@ -14,7 +14,7 @@ from edgekd.runtime.gate import compare_until_decided
 from edgekd.runtime.planted import BusyDelay
 from edgekd.runtime.process import WorkerFailed, WorkerProcess
 from edgekd.runtime.sequential import Plan, decide
-from edgekd.runtime.sessions import open_session
+from edgekd.runtime.sessions import RuntimeMissing, open_session
 from edgekd.runtime.spec import save_arrays
 from edgekd.runtime.staging import equal_paths
 
@@ -37,6 +37,7 @@ def test_ten_times_the_work_is_a_regression_and_its_reverse_passes(spec, slow):
         assert side.witnesses.cpu_share > 0
         assert side.peak_bytes > 1e7
         assert 0 < side.overhead_ns < 1e5
+        assert side.steady in (True, False)
     assert compare_until_decided(spec, slow, plan, seconds=0).decision.verdict == "pass"
 
 
@@ -73,6 +74,54 @@ def test_a_model_that_hangs_is_killed_at_its_time_limit(spec, monkeypatch):
     assert found.pairs == ()
     assert found.failure.label == "hanging"
     assert "gave no answer to 'block' within" in found.failure.what
+
+
+def test_blocks_of_the_pair_in_which_a_model_fails_are_kept(spec, slow, monkeypatch):
+    block, blocks = WorkerProcess.block, []
+
+    def dies(self, *arguments, **more):
+        blocks.append(1)
+        if len(blocks) == 9:
+            psutil.Process(self.pid).kill()
+        return block(self, *arguments, **more)
+
+    monkeypatch.setattr(WorkerProcess, "block", dies)
+    found = compare_until_decided(slow, spec, Plan(0.0), seconds=0)
+    assert found.pairs == ()
+    assert len(found.failure.blocks_ns) == 4
+    assert all(new > old > 0 for new, old in found.failure.blocks_ns)
+
+
+def test_a_run_that_fails_after_the_model_was_opened_is_a_failure_and_no_refusal(spec, monkeypatch):
+    """Runtimes call both a SessionError in the measuring process."""
+    refused = {"kind": "SessionError", "what": "ran out of something", "install": ""}
+    read = WorkerProcess._read
+
+    def fails(self, limit, doing):
+        return {"error": refused} if doing == "block" else read(self, limit, doing)
+
+    monkeypatch.setattr(WorkerProcess, "_read", fails)
+    found = compare_until_decided(spec, spec, Plan(0.0), seconds=0)
+    assert found.failure.what == "ran out of something"
+
+
+def test_a_runtime_that_is_lost_in_the_middle_leaves_what_was_measured(spec, slow, monkeypatch):
+    gone = {"kind": "RuntimeMissing", "what": "there is no GPU", "install": ""}
+    read, loads = WorkerProcess._read, []
+
+    def lost(self, limit, doing):
+        answer = read(self, limit, doing)
+        loads.extend([doing] if doing == "load" else [])
+        return {"error": gone} if doing == "load" and len(loads) > wanted[0] else answer
+
+    monkeypatch.setattr(WorkerProcess, "_read", lost)
+    wanted = [2]
+    found = compare_until_decided(slow, spec, Plan(0.0), seconds=0)
+    assert len(found.pairs) == 1
+    assert found.failure.what == "there is no GPU"
+    wanted = [0]
+    with pytest.raises(RuntimeMissing):
+        compare_until_decided(slow, spec, Plan(0.0), seconds=0)
 
 
 @pytest.mark.parametrize("side", [0, 1])

@@ -73,6 +73,11 @@ def disturbances(result: GateResult) -> list[str]:
     throttled = sum(_both(result, "throttled"))
     if throttled:
         found.append(f"cores slowed down for heat {plural(round(throttled), 'time')}")
+    steady = [one.steady for pair in result.latency.pairs for one in (pair.new, pair.old) if one.steady is not None]
+    if steady and sum(steady) < len(steady) / 2:
+        found.append(
+            f"{plural(len(steady) - sum(steady), 'process', 'processes')} of {len(steady)} warmed up to no steady speed"
+        )
     return found
 
 
