@@ -39,10 +39,10 @@ def our_entries(files: NetworkFiles, backend: Backend, target: Target) -> tuple[
     forms = backend.candidates(target)
     maker = _Maker(files, backend, target)
     first = maker.add(forms[0], needed=True)
-    for form in forms[1:-1]:
-        maker.add(form)
+    made = {form.name: maker.add(form) for form in forms[1:-1]}
     if first is not None and forms[0].integer:
-        for form in _paying(files, backend, target, forms[0], first):
+        base = next((form for form in forms[1:-1] if form.integer and form.float_type == "bf16"), forms[0])
+        for form in _paying(files, backend, target, base, made.get(base.name) or first):
             maker.add(form)
     maker.add(forms[-1], needed=True)
     return maker.entries, maker.left

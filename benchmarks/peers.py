@@ -10,6 +10,7 @@ graph is already in the spelling that backends like, which can only help them.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,11 @@ def _static_maker(settings: dict[str, Any]) -> Callable[[Path, np.ndarray, Path]
                 return None if sample is None else {"input": sample[None]}
 
         prepared, path = folder / "prepared.onnx", folder / "model.onnx"
-        quant_pre_process(source, prepared)
+        with contextlib.chdir(folder):  # it leaves files where it stops
+            try:
+                quant_pre_process(source.absolute(), prepared.absolute())
+            except Exception:  # what its message advises where its symbolic shape inference stops
+                quant_pre_process(source.absolute(), prepared.absolute(), skip_symbolic_shape=True)
         quantize_static(
             prepared,
             path,

@@ -23,7 +23,7 @@ from edgekd.target import load_calibration, load_target
 
 TARGETS = {"onnxruntime": "onnxruntime-cpu", "openvino": "openvino-cpu"}
 # Calibration policies, and whether biases are corrected.
-SETTINGS = (("min-max", False), ("moving-average", False), ("moving-average", True))
+SETTINGS = tuple((policy, corrected) for policy in ("min-max", "moving-average") for corrected in (False, True))
 BATCH = 16
 # Batches over which extremes are averaged.
 AVERAGED = 8

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from edgekd.target import Target
 
-X86 = QuantForm(name="int8", rules="onnxruntime", nonnegative="u8/255", signed="u8@128", floors=True, bias="int32")
+X86 = QuantForm(name="int8", rules="onnxruntime", nonnegative="u8/255", signed="u8@128", floors="u8", bias="int32")
 # The same numbers 128 lower: only s8 activations reach ARM's SymmQgemm kernels.
-ARM = QuantForm(name="int8", rules="onnxruntime", nonnegative="s8-128", signed="s8", floors=True, bias="int32")
+ARM = QuantForm(name="int8", rules="onnxruntime", nonnegative="s8-128", signed="s8", floors="s8", bias="int32")
 
 _INTEGER = {
     "QLinearConv",

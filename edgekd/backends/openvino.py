@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from edgekd.runtime.session_openvino import OpenVinoSession
     from edgekd.target import Target
 
-X86 = QuantForm(name="int8", rules="openvino", nonnegative="u8/255", signed="s8", floors=True)
+# The plugin takes a convolution's zero point with u8 alone: with s8 it subtracts first and computes in float.
+X86 = QuantForm(name="int8", rules="openvino", nonnegative="u8/255", signed="s8", floors="u8")
 # On ARM a zero point sends a layer to fp16, so non-negative tensors keep zero point 0 there.
 ARM = QuantForm(name="int8", rules="openvino", nonnegative="s8/127", signed="s8")
 
@@ -47,7 +49,7 @@ class OpenVinoBackend:
         return Availability(info.ok, info.version, info.reason, info.install)
 
     def candidates(self, target: Target) -> list[QuantForm]:
-        """See `Backend.candidates`; bf16 (x86) where the CPU at hand has it, fp16 as ARM's float to beat."""
+        """See `Backend.candidates`; bf16 (x86), around integers too, where the CPU has it; fp16 for ARM to beat."""
         if machine_of(target) in {"aarch64", "arm64"}:
             return offered(target, integer_forms(ARM, vnni=True), [float_form(ARM, "fp16"), float_form(ARM)])
         floats = [float_form(X86)]
@@ -55,7 +57,10 @@ class OpenVinoBackend:
             floats.insert(0, float_form(X86, "fp16"))
         elif target.is_here() and "BF16" in cpu_capabilities():
             floats.insert(0, float_form(X86, "bf16"))
-        return offered(target, integer_forms(X86, vnni=target.has_vnni()), floats)
+        integers = integer_forms(X86, vnni=target.has_vnni())
+        if floats[0].float_type == "bf16":
+            integers.append(replace(integers[0], name="int8-bf16", float_type="bf16"))
+        return offered(target, integers, floats)
 
     def compile(self, onnx: Path, target: Target, out: Path, *, form: QuantForm | None = None) -> CompiledModel:
         """See `Backend.compile`; compiles once at batch 1, so that a refused file fails here."""

@@ -10,6 +10,8 @@ from edgekd.runtime.session_openvino import openvino_core
 
 _COMPUTE = {"Convolution", "Deconvolution", "FullyConnected", "MatMul", "Gemm", "InnerProduct"}
 _INTEGER = {"u8", "i8"}
+# How the plugin writes 8 bits in a kernel's name, by the type of what flows in.
+_KERNELS = {"I8": "u8", "i8": "i8"}
 _NOT_RUN = {"Input", "Output", "Const"}
 _PRODUCTS = ("MatMul", "Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
 
@@ -19,7 +21,7 @@ def layers_of(compiled: Any) -> tuple[list[LayerInfo], list[LayerInfo]]:
     layers = []
     for node in compiled.get_runtime_model().get_ordered_ops():
         info = node.get_rt_info()
-        precision = text_of(info, "runtimePrecision")
+        precision = _precision(info)
         layers.append(LayerInfo(node.friendly_name, text_of(info, "layerType"), precision in _INTEGER, precision))
     others = [layer for layer in layers if layer.op not in _COMPUTE | _NOT_RUN]
     return [layer for layer in layers if layer.op in _COMPUTE], others
@@ -40,6 +42,16 @@ def compute_layers(path: Path, compiled: Any, options: dict[str, str]) -> list[L
     apart = openvino_core().compile_model(model, "CPU", options | {"SNIPPETS_MODE": "DISABLE"})
     names = {layer.name for layer in found}
     return found + [layer for layer in layers_of(apart)[0] if layer.name not in names]
+
+
+def _precision(info: Any) -> str:
+    """What a kernel computes in: the end of its name, such as ``brgconv_avx512_1x1_f32``.
+
+    ``runtimePrecision`` is no measure: it says i8 also of a convolution of floats with weights that are stored in i8.
+    """
+    kernel, told = text_of(info, "primitiveType"), text_of(info, "runtimePrecision")
+    ending = kernel.rpartition("_")[2]
+    return _KERNELS.get(ending, ending) or told
 
 
 def text_of(info: Any, key: str) -> str:

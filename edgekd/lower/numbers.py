@@ -28,7 +28,7 @@ def site_parameters(site: Site, form: QuantForm, *, few_codes: bool = False) -> 
             "s8/127": (one, np.int8(0)),
         }
         chosen = (one, np.uint8(0)) if few_codes else kinds[form.nonnegative]
-    elif form.floors and site.floor is not None and site.floor > -one * STEPS:
+    elif form.floors != "none" and site.floor is not None and site.floor > -one * STEPS:
         chosen = _above_floor(site.floor, one, form)
     else:
         chosen = (one, np.uint8(UNSIGNED_ZERO)) if form.signed == "u8@128" else (one, np.int8(0))
@@ -42,7 +42,7 @@ def _above_floor(floor: float, one: np.float32, form: QuantForm) -> tuple[np.flo
     """
     step = np.float32((one * STEPS - np.float32(floor)) / np.float32(254))
     zero = int(np.ceil(-floor / step))
-    return (step, np.uint8(zero)) if form.signed == "u8@128" else (step, np.int8(zero - UNSIGNED_ZERO))
+    return (step, np.uint8(zero)) if form.floors == "u8" else (step, np.int8(zero - UNSIGNED_ZERO))
 
 
 def weight_parameters(

@@ -63,8 +63,9 @@ def gate_bundles(
     A model that crashes or hangs in the middle gives a result too, with the verdict error.
 
     Raises:
-        BadInput: bundles of different inputs or targets, or a model that cannot be timed here (another runtime version
-            or machine) without ``allow_unpaired``; BadBundle: one does not hold, or answers wrongly.
+        BadInput: bundles of different inputs or targets, or a model that cannot be timed here (a version of the runtime
+            that it does not allow, or another machine) without ``allow_unpaired``; BadBundle: one does not hold, or
+            answers wrongly.
         Missing: a runtime is not here.
         WorkerFailed: a process without a model failed.
     """

@@ -22,9 +22,9 @@ def test_candidates(make_target, monkeypatch):
 def test_bf16_is_offered_only_where_this_cpu_is_the_target_and_has_it(make_target, monkeypatch):
     monkeypatch.setattr(module, "cpu_capabilities", lambda: ["FP32", "BF16"])
     names = [form.name for form in BACKEND.candidates(make_target("openvino"))]
-    assert names[-2:] == ["float-bf16", "float"]
+    assert names[-3:] == ["int8-bf16", "float-bf16", "float"]
     elsewhere = [form.name for form in BACKEND.candidates(make_target("openvino", here=False))]
-    assert "float-bf16" not in elsewhere
+    assert not {"float-bf16", "int8-bf16"} & set(elsewhere)
 
 
 def test_compile_load_and_coverage(tmp_path, make_target):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ from edgekd.quantize import prepare, write_master
 from edgekd.target import load_target
 
 FORMS = {
-    "u8": QuantForm("int8", "onnxruntime", signed="u8@128", floors=True),
-    "s8": QuantForm("int8", "openvino", nonnegative="s8-128", signed="s8", floors=True),
+    "u8": QuantForm("int8", "onnxruntime", signed="u8@128", floors="u8"),
+    "s8": QuantForm("int8", "openvino", nonnegative="s8-128", signed="s8", floors="s8"),
 }
 
 
@@ -96,6 +97,22 @@ def test_where_a_floor_is_known(name: str, tmp_path: Path) -> None:
         assert all(layer.integer for layer in get_backend(backend).coverage(compiled, place))
         found = get_backend(backend).load(compiled, place).run({"input": x.numpy()})["logits"]
         assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
+
+
+def test_openvino_computes_zero_points_of_s8_in_float_and_the_coverage_says_so(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = Net(F.hardswish).eval(), torch.randn(8, 3, 12, 12)
+    made = prepare(net, x[:2])
+    made.calibrate([x])
+    master, place, backend = write_master(made, x[:2], tmp_path), load_target("openvino-cpu"), get_backend("openvino")
+    integer = {}
+    for floors in ("s8", "u8"):
+        form = replace(backend.candidates(place)[0], floors=floors)
+        onnx.save(lower(master, form, vnni=place.has_vnni()), tmp_path / "model.onnx")
+        compiled = backend.compile(tmp_path / "model.onnx", place, tmp_path, form=form)
+        integer[floors] = [layer.integer for layer in backend.coverage(compiled, place)]
+    assert integer["u8"] == [True] * 3
+    assert integer["s8"].count(True) < 3
 
 
 def test_what_is_concatenated_has_no_floor(tmp_path: Path) -> None:
