@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fast_recipe import FAST, TARGETS
+from fast_recipe import FAST, JOBS, TARGETS
 
 import edgekd
 from edgekd import cli
@@ -30,7 +30,7 @@ def built(store_root, tmp_path_factory) -> tuple[BuildResult, Path]:
     out = tmp_path_factory.mktemp("dist")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEKD_HOME", str(store_root))
-        return edgekd.build("digits", TARGETS, out=out, overrides=FAST), out
+        return edgekd.build("digits", TARGETS, out=out, overrides=FAST, jobs=JOBS), out
 
 
 @pytest.fixture

@@ -9,3 +9,5 @@ FAST = (
     "budget.max_accuracy_drop=20",
 )
 TARGETS = ("onnxruntime-cpu", "openvino-cpu", "jetson")
+# Threads of training: two test processes run at once, and a second thread of each would only wait for the other's.
+JOBS = 1

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import onnx
 import pytest
-from fast_recipe import FAST, TARGETS
+from fast_recipe import FAST, JOBS, TARGETS
 
 import edgekd
 from edgekd.bundle import load_bundle
@@ -116,13 +116,13 @@ def test_a_loaded_bundle_predicts_raw_samples(built):
 def test_a_repeat_does_no_work_and_gives_the_same_bundle(built):
     result, out = built
     before = {row["target"]: load_bundle(row["path"]).identity for row in result.bundles}
-    again = edgekd.build("digits", TARGETS, out=out, overrides=FAST)
+    again = edgekd.build("digits", TARGETS, out=out, overrides=FAST, jobs=JOBS)
     assert all(row["cached"] for row in again.stages)
     assert {row["target"]: load_bundle(row["path"]).identity for row in again.bundles} == before
 
 
 def test_another_recipe_part_redoes_only_what_depends_on_it(built, tmp_path):
-    again = edgekd.build("digits", TARGETS[:1], out=tmp_path, overrides=[*FAST, "finetune.lr=0.0001"])
+    again = edgekd.build("digits", TARGETS[:1], out=tmp_path, overrides=[*FAST, "finetune.lr=0.0001"], jobs=JOBS)
     done = {row["name"]: row["cached"] for row in again.stages}
     assert done["teacher"]
     assert done["distill"]
@@ -158,7 +158,7 @@ def test_a_missed_budget_is_exit_code_4_and_the_bundle_is_there(built, run_cli, 
 def test_float_precisions(built, tmp_path, precision, target):
     # By size, fp16 ships weights stored in int8: the test below.
     asked = [f"quantize.precision={precision}", "quantize.prefer=speed"]
-    result = edgekd.build("digits", [target], out=tmp_path, overrides=[*FAST, *asked])
+    result = edgekd.build("digits", [target], out=tmp_path, overrides=[*FAST, *asked], jobs=JOBS)
     row = result.bundles[0]
     assert row["precision"] == precision
     assert row["accuracy"]["master"] is None
@@ -170,14 +170,14 @@ def test_float_precisions(built, tmp_path, precision, target):
 
 def test_fp16_by_size_stores_weights_in_int8(built, tmp_path):
     asked = ["quantize.precision=fp16", "quantize.prefer=size"]
-    row = edgekd.build("digits", ["onnxruntime-cpu"], out=tmp_path, overrides=[*FAST, *asked]).bundles[0]
+    row = edgekd.build("digits", ["onnxruntime-cpu"], out=tmp_path, overrides=[*FAST, *asked], jobs=JOBS).bundles[0]
     assert load_bundle(row["path"]).manifest["chosen"] == "weights-int8"
     assert row["accuracy"]["compiled"] == pytest.approx(row["accuracy"]["student"], abs=0.006)
     assert row["size_bytes"] < 40_000
 
 
 def test_the_rtx_target_is_fp16_by_itself(built, tmp_path):
-    row = edgekd.build("digits", ["rtx"], out=tmp_path, overrides=FAST).bundles[0]
+    row = edgekd.build("digits", ["rtx"], out=tmp_path, overrides=FAST, jobs=JOBS).bundles[0]
     assert row["precision"] == "fp16"
 
 
@@ -187,7 +187,7 @@ def test_the_rtx_target_is_fp16_by_itself(built, tmp_path):
 )
 def test_quantization_aware_training_goes_the_same_way(built, tmp_path, learned, name, target, parity):
     asked = ["quantize.method=qat", f"quantize.learned_scales={str(learned).lower()}"]
-    result = edgekd.build("digits", [target], out=tmp_path, overrides=[*FAST, *asked])
+    result = edgekd.build("digits", [target], out=tmp_path, overrides=[*FAST, *asked], jobs=JOBS)
     report = load_bundle(result.bundles[0]["path"]).manifest["quantization"]
     assert report["val_qat"] is not None
     assert report["rungs"][-1]["name"] == name

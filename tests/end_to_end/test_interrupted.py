@@ -11,12 +11,12 @@ import time
 from functools import partial
 
 import pytest
-from fast_recipe import FAST
+from fast_recipe import FAST, JOBS
 
 from edgekd.bundle import load_bundle
 from edgekd.store import Store
 
-COMMAND = [sys.executable, "-m", "edgekd", "build", "digits", "--target", "jetson"]
+COMMAND = [sys.executable, "-m", "edgekd", "build", "digits", "--target", "jetson", "--jobs", str(JOBS)]
 SETS = [word for one in FAST for word in ("--set", one)]
 
 

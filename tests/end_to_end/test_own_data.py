@@ -92,7 +92,7 @@ def test_spectrograms_with_own_data_teacher_and_student(speech):
         }
     )
     said = Said()
-    result = build(recipe, ["onnxruntime-cpu", "openvino-cpu", "cuda"], out=speech / "dist", progress=said)
+    result = build(recipe, ["onnxruntime-cpu", "openvino-cpu", "cuda"], out=speech / "dist", progress=said, jobs=1)
     for row in result.bundles[:2]:
         assert row["accuracy"]["compiled"] > 0.9
     bundle = load_bundle(result.bundles[0]["path"])
