@@ -1,13 +1,8 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
-
-# Two test processes run at once, and each starts builds of its own: more threads would only wait for each other. Before
-# torch is imported, and for the processes that tests start.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
