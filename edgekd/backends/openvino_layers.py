@@ -9,9 +9,7 @@ from edgekd.forms import LayerInfo
 from edgekd.runtime.session_openvino import openvino_core
 
 _COMPUTE = {"Convolution", "Deconvolution", "FullyConnected", "MatMul", "Gemm", "InnerProduct"}
-_INTEGER = {"u8", "i8"}
-# How the plugin writes 8 bits in a kernel's name, by the type of what flows in.
-_KERNELS = {"I8": "u8", "i8": "i8"}
+INTEGER = {"u8", "i8"}
 _NOT_RUN = {"Input", "Output", "Const"}
 _PRODUCTS = ("MatMul", "Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
 
@@ -21,8 +19,8 @@ def layers_of(compiled: Any) -> tuple[list[LayerInfo], list[LayerInfo]]:
     layers = []
     for node in compiled.get_runtime_model().get_ordered_ops():
         info = node.get_rt_info()
-        precision = _precision(info)
-        layers.append(LayerInfo(node.friendly_name, text_of(info, "layerType"), precision in _INTEGER, precision))
+        precision = precision_of(info)
+        layers.append(LayerInfo(node.friendly_name, text_of(info, "layerType"), precision in INTEGER, precision))
     others = [layer for layer in layers if layer.op not in _COMPUTE | _NOT_RUN]
     return [layer for layer in layers if layer.op in _COMPUTE], others
 
@@ -44,14 +42,13 @@ def compute_layers(path: Path, compiled: Any, options: dict[str, str]) -> list[L
     return found + [layer for layer in layers_of(apart)[0] if layer.name not in names]
 
 
-def _precision(info: Any) -> str:
-    """What a kernel computes in: the end of its name, such as ``brgconv_avx512_1x1_f32``.
+def precision_of(info: Any) -> str:
+    """What a kernel computes in: the end of its name, such as ``brgconv_avx512_1x1_f32``, where I8 stands for u8.
 
     ``runtimePrecision`` is no measure: it says i8 also of a convolution of floats with weights that are stored in i8.
     """
-    kernel, told = text_of(info, "primitiveType"), text_of(info, "runtimePrecision")
-    ending = kernel.rpartition("_")[2]
-    return _KERNELS.get(ending, ending) or told
+    ending = text_of(info, "primitiveType").rpartition("_")[2]
+    return "u8" if ending == "I8" else ending or text_of(info, "runtimePrecision")
 
 
 def text_of(info: Any, key: str) -> str:

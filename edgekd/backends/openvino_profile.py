@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.backends.openvino_layers import text_of
+from edgekd.backends.openvino_layers import INTEGER, precision_of, text_of
 from edgekd.backends.profiling import WARM, Names, run_often
 from edgekd.forms import LayerTime
 from edgekd.runtime.session_openvino import openvino_core
-
-_INTEGER = {"u8", "i8"}
 
 
 def kernel_times(path: Path, options: dict[str, str], feeds: dict[str, np.ndarray]) -> list[LayerTime]:
@@ -39,7 +37,7 @@ def kernel_times(path: Path, options: dict[str, str], feeds: dict[str, np.ndarra
         if not any(times):
             continue
         info = made_of.get(name, {})
-        integer = text_of(info, "runtimePrecision") in _INTEGER
+        integer = precision_of(info) in INTEGER
         values = names.values([*text_of(info, "originalLayersNames").split(","), name])
         found.append(LayerTime(name, one.node_type, round(statistics.median(times), 2), integer, values))
     return found
