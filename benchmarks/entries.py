@@ -15,7 +15,7 @@ from edgekd.forms import CompiledModel, QuantForm
 from edgekd.measure import ModelSpec
 from edgekd.measure.proof import Hop, Kind, onnx_run, prove
 from edgekd.pipeline.candidates import Made, lowered, master_in_float, session_run
-from edgekd.pipeline.mixed import PAYING
+from edgekd.pipeline.mixed import PAYING, with_short_floats
 from edgekd.pipeline.mixed_speed import profile_layers
 from edgekd.target import Target
 
@@ -38,11 +38,10 @@ def our_entries(files: NetworkFiles, backend: Backend, target: Target) -> tuple[
     """
     forms = backend.candidates(target)
     maker = _Maker(files, backend, target)
-    first = maker.add(forms[0], needed=True)
-    made = {form.name: maker.add(form) for form in forms[1:-1]}
-    if first is not None and forms[0].integer:
-        base = next((form for form in forms[1:-1] if form.integer and form.float_type == "bf16"), forms[0])
-        for form in _paying(files, backend, target, base, made.get(base.name) or first):
+    made = [(form, maker.add(form, needed=form is forms[0])) for form in forms[:-1]]
+    if made[0][1] is not None and forms[0].integer:
+        here = [(form, compiled) for form, compiled in made if compiled is not None]
+        for form in _paying(files, backend, target, *here[with_short_floats([form for form, _ in here])]):
             maker.add(form)
     maker.add(forms[-1], needed=True)
     return maker.entries, maker.left

@@ -34,13 +34,13 @@ from gate_replay import Outcome, lower95, random_draws, upper95, windows
 
 from edgekd.pipeline.alone import measuring_alone
 from edgekd.runtime.interval import trimmed_interval
-from edgekd.runtime.sequential import Plan, planned_looks
+from edgekd.runtime.sequential import LOOKS, Plan, planned_looks
 from edgekd.stage import NoProgress
 
 RESULTS = Path(__file__).parent / "results"
 BUDGET_S, DRAWS, PAIRS = 60.0, 2000, 300
 # Pairs that the first look takes: with fewer there is no verdict.
-LEAST = 8
+LEAST = LOOKS[0]
 # Of the quick form: which rows, and how long to collect.
 QUICK, QUICK_S = ("aa_tolerance_0", "at_tolerance", "planted_5", "natural"), 720.0
 # Budgets that are tried to tell how long a comparison would have to be.

@@ -63,12 +63,12 @@ def _static_maker(settings: dict[str, Any]) -> Callable[[Path, np.ndarray, Path]
                 sample = next(self.left, None)
                 return None if sample is None else {"input": sample[None]}
 
-        prepared, path = folder / "prepared.onnx", folder / "model.onnx"
+        source, prepared, path = source.absolute(), folder.absolute() / "prepared.onnx", folder / "model.onnx"
         with contextlib.chdir(folder):  # it leaves files where it stops
             try:
-                quant_pre_process(source.absolute(), prepared.absolute())
+                quant_pre_process(source, prepared)
             except Exception:  # what its message advises where its symbolic shape inference stops
-                quant_pre_process(source.absolute(), prepared.absolute(), skip_symbolic_shape=True)
+                quant_pre_process(source, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
             path,

@@ -78,7 +78,7 @@ class Subject:
         """
         __tracebackhide__ = True
         from edgekd.pipeline.gate import DEFAULTS, gate_bundles
-        from edgekd.pipeline.gate_files import check_writable, write_gate
+        from edgekd.pipeline.gate_files import check_writable, write_after_verdict
 
         if on_inconclusive not in _POLICIES:
             raise ValueError(f"on_inconclusive is {on_inconclusive!r}; it is one of {', '.join(_POLICIES)}")
@@ -93,15 +93,9 @@ class Subject:
         if self._out is not None:
             check_writable(self._out)
         result = gate_bundles(self._bundle, Path(baseline), settings)
-        unwritten = ""
-        if self._out is not None:
-            try:
-                write_gate(result, self._out)
-            except OSError as error:  # a full disk must not hide the verdict
-                if not result.exit_code:
-                    raise
-                unwritten = f"\nnot all reports are written: {error}"
+        error = write_after_verdict(result, self._out) if self._out is not None else None
         if result.exit_code:
+            unwritten = f"\nnot all reports are written: {error}" if error is not None else ""
             pytest.fail(_text(result) + unwritten, pytrace=False)
         if result.verdict == "inconclusive" and on_inconclusive == "skip":
             pytest.skip(result.summary)

@@ -147,14 +147,10 @@ def _tell(result: GateResult, json: bool) -> None:
 
 
 def _write(result: GateResult, folder: Path) -> None:
-    """The reports; where they cannot be written, a verdict that fails keeps its exit code."""
-    from edgekd.pipeline.gate_files import write_gate
+    from edgekd.pipeline.gate_files import write_after_verdict
 
-    try:
-        write_gate(result, folder)
-    except OSError as error:
-        if not result.exit_code:
-            raise
+    error = write_after_verdict(result, folder)
+    if error is not None:
         typer.echo(f"edgekd: warning: {error.filename}: {error.strerror}; not all reports are written", err=True)
 
 

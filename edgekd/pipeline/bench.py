@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ from edgekd.bundle import load_bundle, verify_bundle
 from edgekd.bundle.failure import bundle_errors
 from edgekd.errors import BadBundle, BadInput, ExitCode, Missing
 from edgekd.measure.fresh import worker_errors
-from edgekd.runtime.bench import bench
-from edgekd.runtime.model import selected_spec
+from edgekd.runtime.bench import bench, wanted_spec
 from edgekd.runtime.process import start
 from edgekd.runtime.scenario import Settings
 from edgekd.runtime.selection import select
@@ -52,8 +50,7 @@ def _check_outputs(path: Path, wanted: Settings) -> None:
     """Golden outputs, checked by a process of their own: a model may crash or hang."""
     manifest = load_bundle(path).manifest
     with tempfile.TemporaryDirectory() as scratch, bundle_errors(path), worker_errors(of_bundle=True):
-        spec = selected_spec(path, manifest, select(path, manifest), Path(scratch))
-        spec = replace(spec, threads=wanted.threads or spec.threads, cores=wanted.cores or spec.cores)
+        spec = wanted_spec(path, manifest, select(path, manifest), wanted, Path(scratch))
         with _settings_errors(path), start(spec) as worker:
             worker.load(spec)
 

@@ -45,6 +45,24 @@ def check_writable(folder: Path) -> None:
         raise
 
 
+def write_after_verdict(result: GateResult, folder: Path) -> OSError | None:
+    """`write_gate`, after the verdict was told: one that fails is not hidden by what could not be written.
+
+    Returns:
+        What kept a report from being written beside such a verdict.
+
+    Raises:
+        OSError: the same beside a verdict that passes.
+    """
+    try:
+        write_gate(result, folder)
+    except OSError as error:
+        if not result.exit_code:
+            raise
+        return error
+    return None
+
+
 def write_gate(result: GateResult, folder: Path) -> list[Path]:
     """Write every one of `FILES` into ``folder``, each whole or not at all; the folder is made if need be.
 

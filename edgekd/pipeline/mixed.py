@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,8 @@ def mixed_candidates(
             floats = search.kept
             maker.add(_form(first, "int8-mixed", floats))
     if maker.target.is_here() and (accurate or floats):
-        told["speed"] = _paying(maker, _with_short_floats(maker), floats, layers, scratch)
+        base = maker.made[with_short_floats([QuantForm.from_json(one.row["form"]) for one in maker.made])]
+        told["speed"] = _paying(maker, base, floats, layers, scratch)
     told |= {"candidates": len(maker.made) - count, "seconds": round(time.monotonic() - began, 1)}
     return told
 
@@ -82,14 +83,12 @@ def _search(
     return fewest_floats(order, holds)
 
 
-def _with_short_floats(maker: CandidateMaker) -> Made:
-    """The rules' own choice, where there is one with the float rest in bf16: layers in float then cost least."""
-    own = QuantForm.from_json(maker.made[0].row["form"])
-    for one in maker.made:
-        form = QuantForm.from_json(one.row["form"])
-        if form.float_type == "bf16" and replace(own, name=form.name, float_type="bf16") == form:
-            return one
-    return maker.made[0]
+def with_short_floats(forms: Sequence[QuantForm]) -> int:
+    """Which form is the first with its float rest in another type, bf16, where layers in float cost least; else 0."""
+    first = forms[0]
+    return max(
+        i for i, form in enumerate(forms) if replace(form, name=first.name, float_type=first.float_type) == first
+    )
 
 
 def _paying(

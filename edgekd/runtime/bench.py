@@ -13,6 +13,7 @@ from .memory import peak_memory
 from .model import selected_spec
 from .scenario import STREAMS, Settings, batches_of
 from .selection import Selection, select
+from .spec import ModelSpec
 from .throughput import measure_offline, measure_streams
 from .wake import after_idle, cold_starts
 
@@ -40,8 +41,7 @@ def bench(root: Path, settings: Settings | None = None, *, selection: Selection 
     batches = batches_of(manifest, wanted.batch_sizes)
     chosen = selection or select(root, manifest)
     with tempfile.TemporaryDirectory() as scratch:
-        spec = selected_spec(root, manifest, chosen, Path(scratch))
-        spec = replace(spec, threads=wanted.threads or spec.threads, cores=wanted.cores or spec.cores)
+        spec = wanted_spec(root, manifest, chosen, wanted, Path(scratch))
         result: dict[str, Any] = {
             "scenario": wanted.scenario,
             "model": {"candidate": chosen.candidate["name"], "path": chosen.path, "sha256": chosen.sha256},
@@ -62,3 +62,11 @@ def bench(root: Path, settings: Settings | None = None, *, selection: Selection 
             result["after_idle_ms"] = after_idle(spec, seconds=seconds)
             result["peak_memory_mb"] = peak_memory(spec)
     return result
+
+
+def wanted_spec(
+    root: Path, manifest: dict[str, Any], selection: Selection, wanted: Settings, scratch: Path
+) -> ModelSpec:
+    """`model.selected_spec` on the threads and cores that are asked for, else the target's."""
+    spec = selected_spec(root, manifest, selection, scratch)
+    return replace(spec, threads=wanted.threads or spec.threads, cores=wanted.cores or spec.cores)

@@ -93,16 +93,15 @@ def compare_until_decided(
             except (WorkerFailed, RuntimeMissing) as error:
                 side: Literal["new", "old"] = "new" if error.label == LABELS[0] else "old"
                 named = new if side == "new" else old
-                rounds: list[list[tuple[float, float]]] = []
-                if isinstance(error, WorkerFailed):
-                    if not pairs and error.kind in REFUSED:
-                        what = error.what
-                        raise WorkerFailed(what, label=named.name, where=str(named.path), kind=error.kind) from error
-                    rounds = error.rounds
-                elif not pairs:
-                    raise
-                blocks = tuple(rounds[0]) if rounds else ()
-                failure = Failure(side, named.name, str(named.path), error.what, blocks)
+                where = str(named.path)
+                if isinstance(error, RuntimeMissing):
+                    if not pairs:
+                        raise
+                    failure = Failure(side, named.name, where, error.what)
+                elif not pairs and error.kind in REFUSED:
+                    raise WorkerFailed(error.what, label=named.name, where=where, kind=error.kind) from error
+                else:
+                    failure = Failure(side, named.name, where, error.what, tuple(error.rounds[0]))
                 break
             took.append(time.monotonic() - start)
             after_pair(len(pairs))

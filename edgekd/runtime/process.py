@@ -47,7 +47,7 @@ class WorkerFailed(RuntimeError):
 
     def __init__(self, what: str, *, label: str, where: str, kind: str = "") -> None:
         self.what, self.label, self.where, self.kind = what, label, where, kind
-        self.rounds: list[list[tuple[float, float]]] = []
+        self.rounds: list[list[tuple[float, float]]] = [[]]
         super().__init__(f"{where}: {label}: {what}")
 
 

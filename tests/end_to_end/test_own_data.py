@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from fast_recipe import JOBS
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -92,7 +93,7 @@ def test_spectrograms_with_own_data_teacher_and_student(speech):
         }
     )
     said = Said()
-    result = build(recipe, ["onnxruntime-cpu", "openvino-cpu", "cuda"], out=speech / "dist", progress=said, jobs=1)
+    result = build(recipe, ["onnxruntime-cpu", "openvino-cpu", "cuda"], out=speech / "dist", progress=said, jobs=JOBS)
     for row in result.bundles[:2]:
         assert row["accuracy"]["compiled"] > 0.9
     bundle = load_bundle(result.bundles[0]["path"])

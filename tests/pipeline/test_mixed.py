@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,12 +16,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from edgekd.backends import get_backend
-from edgekd.forms import CompiledModel
+from edgekd.forms import CompiledModel, QuantForm
 from edgekd.lower.graph import Graph
 from edgekd.lower.paying import cheapest_floats
 from edgekd.lower.segments import crossings, segments
 from edgekd.pipeline.candidates import make_candidates, session_run
-from edgekd.pipeline.mixed import mixed_candidates
+from edgekd.pipeline.mixed import mixed_candidates, with_short_floats
 from edgekd.pipeline.mixed_accuracy import fewest_floats
 from edgekd.pipeline.mixed_speed import profile_layers
 from edgekd.quantize import export_float, measure_sensitivity, prepare, write_master
@@ -228,6 +229,15 @@ def test_where_the_target_is_elsewhere_nothing_is_profiled(folder, tmp_path, one
     told = mixed_candidates(maker, accurate=True, keeps=lambda one: True, scratch=tmp_path / "scratch")
     assert told["accuracy"] is told["speed"] is None
     assert len(maker.made) == count
+
+
+def test_what_pays_is_searched_with_the_shortest_float_rest() -> None:
+    first = QuantForm("int8", "openvino", signed="s8")
+    ends = replace(first, name="int8-float-ends", float_groups=frozenset({"first", "last"}))
+    half = replace(first, name="int8-bf16", float_type="bf16")
+    whole = QuantForm("float-bf16", "openvino", float_groups=frozenset({"all"}), float_type="bf16")
+    assert with_short_floats([first, ends, half, whole]) == 2
+    assert with_short_floats([first, ends, whole]) == 0
 
 
 def test_segments_of_a_residual_block(folder) -> None:
