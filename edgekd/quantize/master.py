@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgekd.forms import Master, Site
 from edgekd.quantize.names import BATCH, INPUT, OUTPUT, original_names, rename_values
-from edgekd.quantize.normalize import normalize
+from edgekd.quantize.normalize import normalize, turned_weights
 from edgekd.quantize.prepared import Prepared
 from edgekd.quantize.signs import floors, nonnegative_values, signed_by_concatenation
 from edgekd.quantize.tracing import export, no_onnx_form
@@ -50,10 +50,11 @@ def write_master(prepared: Prepared, example: Tensor, out: Path) -> Master:
 
 
 def write_float_weights(master: Path, prepared: Prepared, floating: Prepared, path: Path) -> None:
-    """Write as ``.npz`` the constants in which ``master`` differs from the float network, by name, as float has them.
+    """Write as ``.npz`` what the float network has for each constant of ``master`` that differs, by name.
 
-    ``master`` was written of ``prepared``, ``floating`` is the same graph before rounding changed weights and biases.
-    A bias that correction gave to a layer of its own is there the one that the layer shared with others, or 0.
+    Laid out as in ``master``, which was written of ``prepared``; ``floating`` is the same graph before rounding changed
+    weights and biases. A bias that correction gave to a layer of its own is there the one that the layer
+    shared with others, or 0.
     """
     before = {name: value.detach().numpy() for name, value in floating.module.named_parameters()}
     biases = {layer.node.name: layer.bias for layer in layers(floating.module)}
@@ -63,12 +64,17 @@ def write_float_weights(master: Path, prepared: Prepared, floating: Prepared, pa
             before[layer.bias_name] = bias.numpy()
     after = {name for name, _ in prepared.module.named_parameters()}
     found = {}
-    for tensor in onnx.load(master).graph.initializer:
+    graph = onnx.load(master).graph
+    turned = turned_weights(graph)
+    for tensor in graph.initializer:
         if tensor.name in after:
             value = numpy_helper.to_array(tensor)
             wanted = before.get(tensor.name, np.zeros_like(value))
+            if tensor.name in turned:
+                wanted = np.ascontiguousarray(wanted.T)
+            assert wanted.shape == value.shape, tensor.name
             # Holding weights within their codes moves some by a float32 rounding.
-            if wanted.shape == value.shape and not np.allclose(wanted, value, rtol=1e-6, atol=0):
+            if not np.allclose(wanted, value, rtol=1e-6, atol=0):
                 found[tensor.name] = wanted
     np.savez(path, **found)
 

@@ -26,6 +26,15 @@ def normalize(model: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(model)
 
 
+def turned_weights(graph: onnx.GraphProto) -> set[str]:
+    """The weights that `normalize` transposed, by name: torch has their channels first, here they are on axis 1."""
+    return {
+        node.input[0]
+        for node in graph.node
+        if node.op_type == "QuantizeLinear" and any(one.name == "axis" and one.i == 1 for one in node.attribute)
+    }
+
+
 def _drop_code_clips(graph: onnx.GraphProto) -> None:
     """Weights are held within ±127 codes by their values instead of a Clip behind their Q, which no backend fuses."""
     constants = {tensor.name: tensor for tensor in graph.initializer}

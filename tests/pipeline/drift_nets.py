@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,21 @@ from edgekd.quantize.post_training import PostTraining, Techniques, prepared_stu
 from edgekd.target import load_calibration
 
 
-def write(folder: Path, techniques: Techniques = Techniques(), *, shared: bool = False) -> None:  # noqa: B008 (frozen)
-    """A master of three convolutions and a head, its samples and the float student's outputs.
+class Tokens(nn.Module):
+    """A patch embedding, a square and two oblong linear layers on its tokens, and a head."""
 
-    ``shared``: the last convolution is the one before it again.
-    """
-    torch.manual_seed(0)
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.square = nn.Conv2d(1, 16, 2, stride=2), nn.Linear(16, 16)
+        self.wide, self.narrow, self.head = nn.Linear(16, 24), nn.Linear(24, 16, bias=False), nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.square(self.embed(x).flatten(2).transpose(1, 2)).relu()
+        return self.head(self.narrow(self.wide(x).relu()).relu().mean(1))
+
+
+def chain(*, shared: bool = False) -> nn.Module:
+    """Three convolutions and a head; ``shared``: the last convolution is the one before it again."""
     body = [
         nn.Conv2d(1, 16, 3, bias=False),
         nn.ReLU(),
@@ -33,7 +43,18 @@ def write(folder: Path, techniques: Techniques = Techniques(), *, shared: bool =
     ]
     if shared:
         body[4] = body[2]
-    student = nn.Sequential(*body, nn.Flatten(), nn.Linear(64, 5)).eval()
+    return nn.Sequential(*body, nn.Flatten(), nn.Linear(64, 5))
+
+
+def write(
+    folder: Path,
+    techniques: Techniques = Techniques(),  # noqa: B008 (frozen)
+    *,
+    net: Callable[[], nn.Module] = chain,
+) -> nn.Module:
+    """The master of a network for (1, 8, 8), samples and the float student's outputs; returns the student."""
+    torch.manual_seed(0)
+    student = net().eval()
     samples = torch.randn(64, 1, 8, 8)
     export_float(student, samples[:2], folder / "float.onnx")
     post_training = PostTraining(prepared_student(student, [samples], load_calibration("default")), [samples])
@@ -43,6 +64,7 @@ def write(folder: Path, techniques: Techniques = Techniques(), *, shared: bool =
     with torch.no_grad():
         outputs = student(samples).numpy()
     np.savez(folder / "proof_samples.npz", samples=samples.numpy(), labels=outputs.argmax(1), outputs=outputs)
+    return student
 
 
 def spoil(path: Path, weight: str, factor: float, to: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from drift_nets import WrongRuntime, spoil, write
+from drift_nets import Tokens, WrongRuntime, chain, spoil, write
 from onnx import numpy_helper
 
 from edgekd.backends import get_backend
@@ -77,12 +78,36 @@ def test_what_rounding_changed_is_noise_and_no_float(tmp_path, technique):
 
 def test_a_bias_that_two_layers_shared_is_the_float_one_of_both(tmp_path):
     """Correction gives the second layer one of its own."""
-    write(tmp_path, Techniques(bias_correction=True), shared=True)
+    write(tmp_path, Techniques(bias_correction=True), net=partial(chain, shared=True))
     backend, target, form, model = compiled(tmp_path, tmp_path, "onnxruntime-cpu")
     drift = drift_of(backend, target, tmp_path, form, model, tmp_path)
     assert drift.student_db is not None
     assert drift.student_db > 100
     assert not any(one.parted for one in drift.forms)
+
+
+@pytest.mark.parametrize(
+    "techniques",
+    [Techniques(), Techniques(equalization=True), Techniques(adaround=True), Techniques(bias_correction=True)],
+)
+def test_linear_layers_on_tokens_are_held_against_their_own_weights(tmp_path, techniques):
+    """The master has them transposed, the square one too, whose shape does not tell."""
+    student = write(tmp_path, techniques, net=Tokens)
+    backend, target, form, model = compiled(tmp_path, tmp_path, "onnxruntime-cpu")
+    drift = drift_of(backend, target, tmp_path, form, model, tmp_path)
+    assert drift.student_db is not None
+    assert drift.student_db > 100
+    assert not any(one.parted for one in drift.forms)
+    with np.load(tmp_path / "float_weights.npz") as changed:
+        found = dict(changed)
+    kinds = {name.replace("_", ".").rpartition(".")[2] for name in found}
+    assert kinds == ({"weight"} if techniques.adaround else {"bias"} if techniques.bias_correction else set())
+    weights = {name: value.numpy() for name, value in student.state_dict().items()}
+    if techniques.adaround:
+        assert found.keys() == {name for name in weights if name.endswith(".weight")}
+    for name in found.keys() & weights.keys():
+        turned = name in ("square.weight", "wide.weight", "narrow.weight")
+        np.testing.assert_array_equal(found[name], weights[name].T if turned else weights[name])
 
 
 @pytest.mark.parametrize(("changes", "least", "most"), [({}, 130, 150), ({"weights": "int8"}, 25, 60)])
