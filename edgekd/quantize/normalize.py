@@ -57,36 +57,49 @@ def _drop_code_clips(graph: onnx.GraphProto) -> None:
 
 
 def _turn_weights(graph: onnx.GraphProto) -> None:
-    """``MatMul(x, Transpose(DQ(Q(w))))`` becomes ``MatMul(x, DQ(Q(wᵀ)))``, channels on axis 1."""
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    producer = {name: node for node in graph.node for name in node.output}
+    """``MatMul(x, Transpose(DQ(Q(w))))`` becomes ``MatMul(x, DQ(Q(wᵀ)))``, channels on axis 1.
+
+    A Gemm of the same weight reads it so too, and what takes the weight without a quantizer gets a copy of it.
+    """
     consumers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in node.input:
             consumers.setdefault(name, []).append(node)
-    for node in list(graph.node):
-        if node.op_type != "Transpose" or any(user.op_type != "MatMul" for user in consumers.get(node.output[0], [])):
+
+    def readers(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+        return [reader for node in nodes for reader in consumers.get(node.output[0], [])]
+
+    for weight in [tensor for tensor in graph.initializer if len(tensor.dims) == 2]:
+        users = consumers.get(weight.name, [])
+        quantize = [node for node in users if node.op_type == "QuantizeLinear"]
+        dequantize = readers(quantize)
+        layers = readers(dequantize)
+        turns = [node for node in layers if node.op_type == "Transpose" and _feeds_products(readers([node]))]
+        gemms = [
+            node for node in layers if node.op_type == "Gemm" and any(one.name == "transB" for one in node.attribute)
+        ]
+        if not turns or len(turns) + len(gemms) < len(layers):
             continue
-        dequantize = producer.get(node.input[0])
-        quantize = producer.get(dequantize.input[0]) if dequantize is not None else None
-        if dequantize is None or quantize is None or quantize.op_type != "QuantizeLinear":
-            continue
-        weight, pair = quantize.input[0], (quantize, dequantize)
-        if weight not in constants:
-            continue
-        if any(len(consumers[one.output[0]]) != 1 for one in pair) or len(consumers[weight]) != 1:
-            continue
-        value = numpy_helper.to_array(constants[weight])
-        if value.ndim != 2:
-            continue
-        constants[weight].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value.T), weight))
-        for one in pair:
-            for attribute in one.attribute:
-                if attribute.name == "axis":
+        value = numpy_helper.to_array(weight)
+        plain = [node for node in users if node.op_type != "QuantizeLinear"]
+        if plain:
+            copy = numpy_helper.from_array(value, f"{weight.name}_unquantized")
+            graph.initializer.append(copy)
+            for node in plain:
+                node.input[:] = [copy.name if name == weight.name else name for name in node.input]
+        weight.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value.T), weight.name))
+        for node in (*quantize, *dequantize, *gemms):
+            for attribute in node.attribute:
+                if attribute.name in ("axis", "transB"):
                     attribute.i = 1 - attribute.i
-        for user in consumers[node.output[0]]:
-            user.input[1] = node.input[0]
-        graph.node.remove(node)
+        for node in turns:
+            for product in readers([node]):
+                product.input[1] = node.input[0]
+            graph.node.remove(node)
+
+
+def _feeds_products(users: list[onnx.NodeProto]) -> bool:
+    return bool(users) and all(user.op_type == "MatMul" for user in users)
 
 
 def _global_average_pools(graph: onnx.GraphProto) -> None:

@@ -51,6 +51,34 @@ class TwoHeads(nn.Module):
         return torch.cat([self.head(y), self.head(10 * torch.relu(self.hidden(y)))], 1)
 
 
+class TokensAndVector(nn.Module):
+    """One linear layer on four tokens and on the first of them alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.proj, self.head = nn.Conv2d(3, 16, 5, stride=5), nn.Linear(16, 24), nn.Linear(24, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x).flatten(2).transpose(1, 2)
+        return self.head(torch.relu(self.proj(y)).mean(1) + torch.relu(self.proj(y[:, 0])))
+
+
+class TokensTwice(TokensAndVector):
+    """One linear layer on tokens, and again on what an activation makes of them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x).flatten(2).transpose(1, 2)
+        return self.head((torch.relu(self.proj(y)) + torch.relu(self.proj(F.hardswish(y)))).mean(1))
+
+
+class Tied(TokensAndVector):
+    """A weight that is also multiplied with as it is, without a quantizer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.proj(self.first(x).flatten(2).transpose(1, 2)))
+        return self.head(torch.relu(self.proj(y @ self.proj.weight)).mean(1))
+
+
 @cache
 def master(net: Callable[[], nn.Module]) -> Master:
     torch.manual_seed(0)
@@ -75,7 +103,7 @@ def form_of(backend: str) -> QuantForm:
     return next(iter(forms_of(backend).values()))
 
 
-@pytest.mark.parametrize("net", [Twice, TwoHeads])
+@pytest.mark.parametrize("net", [Twice, TwoHeads, TokensAndVector, TokensTwice, Tied])
 @pytest.mark.parametrize("backend", [*CPUS, "tensorrt"])
 def test_integers_in_both(net: Callable[[], nn.Module], backend: str) -> None:
     one, form, path = master(net), form_of(backend), folder() / "model.onnx"
@@ -89,6 +117,13 @@ def test_integers_in_both(net: Callable[[], nn.Module], backend: str) -> None:
     if backend in CPUS:
         found = get_backend(backend).load(compiled, target_of(backend)).run({"input": x})["logits"]
         assert np.abs(found - wanted).max() < 0.04 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("net", [TokensAndVector, TokensTwice, Tied])
+def test_tokens_share_one_weight_of_integers(net: Callable[[], nn.Module]) -> None:
+    graph = Graph(lower(master(net), form_of("onnxruntime")))
+    assert [name for name in graph.constants if name.startswith("proj.weight_int8")] == ["proj.weight_int8"]
+    assert "proj.weight" not in graph.constants
 
 
 @pytest.mark.parametrize("backend", CPUS)
