@@ -38,7 +38,8 @@ def rename_values(model: onnx.ModelProto, names: dict[str, str]) -> None:
     for node in graph.node:
         node.input[:] = [new.get(name, name) for name in node.input]
         node.output[:] = [new.get(name, name) for name in node.output]
-    del graph.value_info[:]
+    for value in graph.value_info:
+        value.name = new.get(value.name, value.name)
 
 
 def _ancestors(sources: Sequence[Any] | None) -> Iterator[Any]:

@@ -103,12 +103,14 @@ def _feeds_products(users: list[onnx.NodeProto]) -> bool:
 
 
 def _global_average_pools(graph: onnx.GraphProto) -> None:
+    """Of images alone: it is the mean over all dimensions but the first two, whatever their number."""
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in (*graph.input, *graph.value_info)}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in list(graph.node):
         if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
             continue
-        axes = sorted(numpy_helper.to_array(constants[node.input[1]]).tolist())
-        if axes not in ([2, 3], [-2, -1]):
+        axes = numpy_helper.to_array(constants[node.input[1]])
+        if ranks.get(node.input[0]) != 4 or sorted(axes % 4) != [2, 3]:
             continue
         keep = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
         place = list(graph.node).index(node)
