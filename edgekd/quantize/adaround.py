@@ -34,7 +34,8 @@ def learn_rounding(prepared: Prepared, reference: Prepared, batches: Iterable[Te
     """Put the weights of ``prepared``, calibrated, on their grid; returns how many are not rounded to nearest.
 
     ``reference`` is the same graph before its weights were changed; at most `SAMPLES` samples of ``batches`` are used,
-    which are gone through once a layer. Weights stay float, whole multiples of their scale.
+    which are gone through once a layer. Weights stay float, whole multiples of their scale; those of a layer that gets
+    nothing but zeros stay as they are.
     """
     moved = 0
     originals = {layer.node.name: layer for layer in layers(reference.module)}
@@ -42,7 +43,9 @@ def learn_rounding(prepared: Prepared, reference: Prepared, batches: Iterable[Te
         for layer in layers(prepared.module):
             if layer.quantizer is not None and not layer.shared:
                 inputs, wanted = _moments(layer, originals[layer.node.name], batches)
-                moved += _round(layer, inputs, wanted)
+                # Behind a dead ReLU nothing is multiplied but zeros: there is nothing to learn from.
+                if inputs.any():
+                    moved += _round(layer, inputs, wanted)
     return moved
 
 

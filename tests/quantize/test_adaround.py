@@ -12,6 +12,7 @@ from torch import nn
 from edgekd.measure.proof import onnx_run
 from edgekd.quantize import adaround, prepare, write_master
 from edgekd.quantize.adaround import columns, learn_rounding
+from edgekd.quantize.post_training import calibrated
 from edgekd.quantize.weighted import layers
 from edgekd.target import CalibrationPolicy
 
@@ -96,3 +97,19 @@ def test_columns_are_what_the_layer_multiplies(signal: bool) -> None:
             want = module(value) - module.bias.reshape([-1, *[1] * (value.dim() - 2)])
             got = layer.weight.reshape(layer.groups, -1, columns(layer, value).shape[1]) @ columns(layer, value)
         assert torch.allclose(got.flatten(0, 1), want.movedim(1, 0).flatten(1), atol=1e-5)
+
+
+def test_a_layer_behind_a_dead_relu_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adaround, "STEPS", 20)
+    torch.manual_seed(0)
+    net, x = Correlated().eval(), torch.randn(32, 6, 10, 10)
+    with torch.no_grad():
+        net.one.bias.fill_(-100)
+    made = calibrated(net, [x], POLICY, adaround=True, bias_correction=True)
+    first, dead, *rest = layers(made.module)
+    assert torch.equal(dead.weight, net.depth.weight)
+    assert not torch.equal(first.weight, net.one.weight)
+    for layer in (first, *rest):
+        codes = layer.weight / layer.quantizer.scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
+        assert (codes - codes.round()).abs().max() < 1e-4
+    assert np.isfinite(made.run_quantized(x.numpy())).all()
