@@ -53,6 +53,15 @@ def calibrate(
     return _notes([places[name] for name, one in ranges.items() if one.constant])
 
 
+def not_finite(place: str) -> BadData:
+    """What is raised where NaN or infinity flows through ``place``."""
+    return BadData(
+        "NaN or infinity flows through the network during calibration",
+        where=f"calibration, {place}",
+        remedy="look for NaN in the calibration samples or in the weights",
+    )
+
+
 def _parts(batches: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
     """The samples in parts as large as memory allows, each within one batch of ``batch_size`` samples."""
     seen = 0
@@ -85,11 +94,7 @@ def _check(
     for name, place in places.items():
         finite = ranges[name].finite if name in ranges else bool(torch.isfinite(quantizers[name].scale).all())
         if not finite:
-            raise BadData(
-                "NaN or infinity flows through the network during calibration",
-                where=f"calibration, {place}",
-                remedy="look for NaN in the calibration samples or in the weights",
-            )
+            raise not_finite(place)
 
 
 def _end_batch(ranges: Mapping[str, SiteRange]) -> None:

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
 from edgekd.errors import ProofFailed
+from edgekd.quantize.calibrate import not_finite
 from edgekd.quantize.prepared import Prepared
 from edgekd.quantize.weighted import Layer, channel_shape, layers, over_channels, quantizer_at
 
@@ -60,6 +61,7 @@ def equalize(prepared: Prepared, batches: Iterable[Tensor]) -> int:
     The ranges are seen on ``batches``, with nothing rounded.
 
     Raises:
+        BadData: NaN or infinity flows through the network.
         ProofFailed: the float network computes something else than before.
     """
     found = pairs(prepared.module)
@@ -69,8 +71,10 @@ def equalize(prepared: Prepared, batches: Iterable[Tensor]) -> int:
         for batch in batches:
             output = seen.run(batch)
             probes = probes or [(batch, output)]
-        scaled = sum(_scale(pair, seen.range_of(pair), seen.square_of(pair)) for pair in found)
         (probe, before) = probes[0]
+        if not before.isfinite().all():
+            _refuse(prepared, probe)
+        scaled = sum(_scale(pair, seen.range_of(pair), seen.square_of(pair)) for pair in found)
         after = prepared.module(probe)
     if not (after - before).abs().max() <= EQUAL * before.abs().max():
         raise ProofFailed(
@@ -91,6 +95,13 @@ def pairs(module: GraphModule) -> list[Pair]:
         if readers and len(same_axis) == len(readers) and not layer.shared:
             result.append(Pair(layer, tuple(same_axis)))
     return result
+
+
+def _refuse(prepared: Prepared, probe: Tensor) -> NoReturn:
+    """Tell that the network does not answer ``probe`` with numbers, and where that begins."""
+    # Calibration names the first of its sites; there is none at the network's output.
+    prepared.copy().calibrate([probe])
+    raise not_finite("the network's output")
 
 
 def _readers(module: GraphModule, node: Node) -> Iterator[Node | None]:

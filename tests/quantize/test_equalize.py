@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from edgekd.errors import ProofFailed
+from edgekd.errors import BadData, ProofFailed
 from edgekd.quantize import equalize as module
 from edgekd.quantize import prepare
 from edgekd.quantize.equalize import equalize, pairs
@@ -149,3 +149,24 @@ def test_a_wrong_scaling_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_by_weight", lambda layer, factors: torch.ones_like(layer.weight[:, :, 0, 0]))
     with pytest.raises(ProofFailed, match="equalization changed"):
         equalize(prepare(net, x[:2]), x.split(2))
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+def test_samples_that_are_no_numbers(batch: int) -> None:
+    torch.manual_seed(0)
+    net, x = Separable(decades=3).eval(), torch.randn(8, 3, 8, 8)
+    x[4 * batch, 0, 2, 2] = torch.nan
+    with pytest.raises(BadData, match=r"calibration, the network's input: NaN or infinity"):
+        calibrated(net, x.split(4), POLICY, equalization=True)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "place"),
+    [("depth.weight", "depth.weight"), ("depth.bias", "relu_1 in act"), ("head.bias", "the network's output")],
+)
+def test_parameters_that_are_no_numbers(parameter: str, place: str) -> None:
+    torch.manual_seed(0)
+    net, x = Separable(decades=3).eval(), torch.randn(8, 3, 8, 8)
+    net.get_parameter(parameter).data[1] = torch.nan
+    with pytest.raises(BadData, match=rf"calibration, {place}: NaN or infinity"):
+        calibrated(net, x.split(4), POLICY, equalization=True)
