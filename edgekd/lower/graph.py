@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -47,7 +47,6 @@ class Layer:
     quantize: onnx.NodeProto
     dequantize: onnx.NodeProto
     axis: int
-    attributes: dict[str, int] = field(default_factory=dict)
 
 
 class Graph:
