@@ -13,8 +13,8 @@ from edgekd.backends import Backend
 from edgekd.errors import EdgekdError
 from edgekd.forms import CompiledModel, QuantForm
 from edgekd.measure import ModelSpec
-from edgekd.measure.proof import Hop, Kind, onnx_run, prove
-from edgekd.pipeline.candidates import Made, lowered, master_in_float, session_run
+from edgekd.measure.proof import prove
+from edgekd.pipeline.candidates import Made, lowered, proof_hops, session_run
 from edgekd.pipeline.mixed import PAYING, with_short_floats
 from edgekd.pipeline.mixed_speed import profile_layers
 from edgekd.target import Target
@@ -149,16 +149,7 @@ def _entry(
 
 def _proof(files: NetworkFiles, backend: Backend, target: Target, compiled: CompiledModel, form: QuantForm) -> str:
     """ "ok", or what a build would say: the hops from where the form begins to the compiled model."""
-    exact = not form.integer and compiled.meta["inference_precision"] == "f32"
-    start = files.folder / ("master.onnx" if form.integer else "float.onnx")
-    if form.float_layers:
-        start = compiled.path.parent / "master_in_float.onnx"
-        start.write_bytes(master_in_float(files.folder, form).SerializeToString())
-    kind: Kind = "relaxing" if form.integer else "equal" if exact else "rounding"
-    hops = [Hop(start.stem, run=onnx_run(start)), Hop("lowered", run=onnx_run(compiled.onnx), kind=kind)]
-    if target.is_here():
-        run = session_run(backend.load(compiled, target))
-        hops.append(Hop("compiled", run=run, kind="kernels" if exact else "rounding"))
+    hops = proof_hops(backend, target, files.folder, form, compiled, compiled.path.parent)
     try:
         prove(hops, files.held_out, files.reference.argmax(1), floating=files.reference)
     except EdgekdError as error:

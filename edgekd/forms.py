@@ -87,6 +87,11 @@ class QuantForm:
         """Whether any layer is integer in this form."""
         return "all" not in self.float_groups
 
+    @property
+    def exact(self) -> bool:
+        """Whether its file holds the float network's own numbers, neither rounded nor moved."""
+        return self.float_type == "fp32" and self.weights == "float" and not self.integer
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready mapping."""
         return asdict(self) | {"float_groups": sorted(self.float_groups), "float_layers": sorted(self.float_layers)}

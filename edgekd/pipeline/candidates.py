@@ -15,7 +15,7 @@ from edgekd.backends import Backend
 from edgekd.errors import EdgekdError, Missing, ProofFailed, StoreFailed
 from edgekd.forms import CompiledModel, Master, QuantForm
 from edgekd.measure.proof import Hop, onnx_inside, onnx_run, prove
-from edgekd.pipeline.drift import drift_of, with_layer
+from edgekd.pipeline.drift import compiling, drift_of, with_layer
 from edgekd.stage import Progress
 from edgekd.target import Target
 
@@ -136,36 +136,44 @@ def _make(backend: Backend, target: Target, folder: Path, out: Path, form: Quant
 def _prove(
     backend: Backend, target: Target, folder: Path, form: QuantForm, compiled: CompiledModel
 ) -> list[dict[str, Any]]:
-    """The hops from the master (or the float student) to the compiled model, where it can run here.
-
-    Where layers that quantize badly are left in float the master is no measure: it has the error that they were left
-    for. Such a form is compared with the master's weights in float, which it must be as near to as any useful network.
-    """
+    """`proof_hops` on the quantize stage's samples."""
     stored = np.load(folder / "proof_samples.npz")
-    exact = form.float_type == "fp32" and form.weights == "float" and not form.integer
     with TemporaryDirectory() as scratch:
-        start = _start(folder, form)
-        if form.float_layers:
-            start = Path(scratch) / f"{IN_FLOAT}.onnx"
-            start.write_bytes(master_in_float(folder, form).SerializeToString())
-        hops = [
-            Hop(start.stem, run=onnx_run(start), inside=partial(onnx_inside, start)),
-            Hop(
-                "lowered",
-                run=onnx_run(compiled.onnx),
-                kind="relaxing" if form.integer else "equal" if exact else "rounding",
-                inside=partial(onnx_inside, compiled.onnx),
-            ),
-        ]
-        if target.is_here():
-            run = session_run(backend.load(compiled, target))
-            hops.append(Hop("compiled", run=run, kind="kernels" if exact else "rounding"))
+        hops = proof_hops(backend, target, folder, form, compiled, Path(scratch))
         try:
             results = prove(hops, stored["samples"], stored["labels"], floating=stored["outputs"])
             return [result.to_json() for result in results]
         except ProofFailed as error:
             place = compiled.path.parent
             raise with_layer(error, drift_of(backend, target, folder, form, compiled, place)) from error
+
+
+def proof_hops(
+    backend: Backend, target: Target, folder: Path, form: QuantForm, compiled: CompiledModel, scratch: Path
+) -> list[Hop]:
+    """The hops from the master (or the float student) to the compiled model, where it can run here.
+
+    Where layers that quantize badly are left in float the master is no measure: it has the error that they were left
+    for. Such a form is compared with the master's weights in float, which it must be as near to as any useful network.
+    These lie in ``scratch``, as long as the hops are run.
+    """
+    start = _start(folder, form)
+    if form.float_layers:
+        start = scratch / f"{IN_FLOAT}.onnx"
+        start.write_bytes(master_in_float(folder, form).SerializeToString())
+    hops = [
+        Hop(start.stem, run=onnx_run(start), inside=partial(onnx_inside, start)),
+        Hop(
+            "lowered",
+            run=onnx_run(compiled.onnx),
+            kind="relaxing" if form.integer else "equal" if form.exact else "rounding",
+            inside=partial(onnx_inside, compiled.onnx),
+        ),
+    ]
+    if target.is_here():
+        run = session_run(backend.load(compiled, target))
+        hops.append(Hop("compiled", run=run, kind=compiling(form, compiled)))
+    return hops
 
 
 def master_in_float(folder: Path, form: QuantForm) -> Any:

@@ -38,13 +38,12 @@ def drift_of(
     chosen = spread(stored["samples"])
     samples, student = stored["samples"][chosen], stored["outputs"][chosen]
     network, lowered = _float_network(folder, form), onnx.load(compiled.onnx)
-    exact = form.float_type == "fp32" and form.weights == "float" and not form.integer
-    forms = [Form("lowered", "equal" if exact else _lowering(form), open_inside(lowered))]
+    forms = [Form("lowered", _lowering(form), open_inside(lowered))]
     if form.integer:
         forms.insert(0, Form("master", "changing", open_inside(onnx.load(folder / "master.onnx"))))
     if target.is_here():
         session = backend.load(compiled, target)
-        forms.append(Form("compiled", "kernels" if exact else "rounding", _outputs(session)))
+        forms.append(Form("compiled", compiling(form, compiled), _outputs(session)))
     drift = measure_drift(network, forms, samples, student=student)
     last = drift.forms[-1]
     if last.form.name != "compiled" or not last.parted or not form.integer:
@@ -56,6 +55,15 @@ def drift_of(
             told = replace(last, form=replace(last.form, note=f"its inside cannot be seen: {error.what}"))
             return replace(drift, forms=(*drift.forms[:-1], told))
     return replace(drift, forms=(*drift.forms, found))
+
+
+def compiling(form: QuantForm, compiled: CompiledModel) -> Kind:
+    """What compiling does to a file's numbers.
+
+    A float32 file need not be computed in float32: ``runtime.inference_precision`` may ask for less.
+    """
+    exact = form.exact and compiled.meta["inference_precision"] == "f32"
+    return "kernels" if exact else "rounding"
 
 
 def with_layer(error: ProofFailed, drift: Drift) -> ProofFailed:
@@ -87,7 +95,9 @@ def save_worst(worst: WorstInputs, indices: np.ndarray, form: str, out: Path) ->
 
 
 def _lowering(form: QuantForm) -> Kind:
-    """What lowering to a form that is not the float network itself does to its numbers."""
+    """What lowering does to the float network's numbers, or to the master's."""
+    if form.exact:
+        return "equal"
     if form.integer:
         return "relaxing"
     return "changing" if form.weights == "int8" else "rounding"

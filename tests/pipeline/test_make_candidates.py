@@ -12,9 +12,12 @@ from onnx import numpy_helper
 from torch import nn
 
 from edgekd.backends import get_backend
+from edgekd.backends.openvino import cpu_capabilities
 from edgekd.errors import ProofFailed
+from edgekd.forms import QuantForm
 from edgekd.measure.proof import onnx_run
 from edgekd.pipeline.candidates import make_candidates
+from edgekd.pipeline.drift import drift_of
 from edgekd.quantize import export_float, prepare, write_master
 from edgekd.stage import NoProgress
 from edgekd.target import load_target
@@ -92,6 +95,24 @@ def test_half_precision_is_proven_too(tmp_path, conv):
     assert [one.row["proof"][1]["kind"] for one in found.values()] == ["rounding", "rounding", "equal"]
     sizes = [one.row["size_bytes"] for one in found.values()]
     assert sizes[1] < sizes[0] < sizes[2]
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("f32", "kernels"), ("bf16", "rounding")])
+def test_the_float_file_is_proven_in_what_the_target_computes_in(tmp_path, conv, precision, kind):
+    """``runtime.inference_precision: bf16`` rounds what a float32 file leaves exact."""
+    if precision == "bf16" and "BF16" not in cpu_capabilities():
+        pytest.skip("OpenVINO says that this CPU has no bf16")
+    write(tmp_path, conv)
+    runtime = load_target("openvino-cpu").runtime.model_copy(update={"inference_precision": precision})
+    found, left = made("openvino-cpu", tmp_path, tmp_path / "out", runtime=runtime)
+    one = found["float"]
+    assert one.row["meta"]["inference_precision"] == precision
+    assert [hop["kind"] for hop in one.row["proof"][1:]] == ["equal", kind]
+    assert not left
+    target = load_target("openvino-cpu").model_copy(update={"runtime": runtime})
+    form = QuantForm.from_json(one.row["form"])
+    drift = drift_of(get_backend("openvino"), target, tmp_path, form, one.compiled, tmp_path)
+    assert [step.form.kind for step in drift.forms] == ["equal", kind]
 
 
 @pytest.mark.parametrize(
