@@ -46,14 +46,16 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
             for layer in graph.layers()
             if tensorrt.keeps_float(graph, layer.node, graph.array(layer.weight).shape)
         }
-    for site in graph.sites():
-        if "all" in form.float_groups or rules.drops(graph, site):
-            graph.bypass(site.quantize, site.dequantize)
     sites = {site.tensor: site for site in master.sites}
     saturating = set() if vnni else saturating_products(graph, sites, form)
     in_float |= saturating
     for name in saturating:
         _reads_float(graph, graph.producer[name])
+    graph.refresh()
+    # Only now: behind what moves numbers in float the sites stay, for its other readers.
+    for site in graph.sites():
+        if "all" in form.float_groups or rules.drops(graph, site):
+            graph.bypass(site.quantize, site.dequantize)
     _drop_useless_sites(graph, in_float, rules)
     reads = {}
     for layer in graph.layers():
@@ -107,11 +109,13 @@ def _next_site(graph: Graph, name: str) -> bool:
 
 
 def _reads_float(graph: Graph, node: onnx.NodeProto) -> None:
-    """A node reads the values in front of its sites, which may stay for others."""
+    """A node, and what moves numbers to it, reads the values in front of sites, which may stay for others."""
     for index, name in enumerate(node.input):
         if graph.is_site_output(name):
             node.input[index] = graph.producer[graph.producer[name].input[0]].input[0]
-    graph.refresh()
+        mover = graph.producer.get(node.input[index])
+        if mover is not None and mover.op_type in PASSING:
+            _reads_float(graph, mover)
 
 
 def _drop_useless_sites(graph: Graph, in_float: set[str], rules: ModuleType) -> None:

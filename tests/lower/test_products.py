@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -45,10 +46,35 @@ class Attention(nn.Module):
         return self.head((y + x).mean(1))
 
 
+class Fused(nn.Module):
+    """Two heads whose query, key and value are one layer's, taken apart as ViT does or in ``chunks``."""
+
+    def __init__(self, *, chunks: bool = False) -> None:
+        super().__init__()
+        self.chunks, self.qkv, self.head = chunks, nn.Linear(32, 96), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.chunks:
+            q, k, v = (part.unflatten(2, (2, 16)).transpose(1, 2) for part in self.qkv(x).chunk(3, 2))
+        else:
+            q, k, v = self.qkv(x).unflatten(2, (3, 2, 16)).permute(2, 0, 3, 1, 4).unbind(0)
+        y = torch.softmax(q @ k.transpose(2, 3) / 4, 3) @ v
+        return self.head((y.transpose(1, 2).flatten(2) + x).mean(1))
+
+
 @cache
 def master(*, shared: bool = False) -> Master:
+    return master_of(lambda: Attention(shared=shared))
+
+
+@cache
+def fused(*, chunks: bool) -> Master:
+    return master_of(lambda: Fused(chunks=chunks))
+
+
+def master_of(make: Callable[[], nn.Module]) -> Master:
     torch.manual_seed(0)
-    made = prepare(Attention(shared=shared).eval(), samples()[:2])
+    made = prepare(make().eval(), samples()[:2])
     made.calibrate(samples().split(8))
     _kept.append(tempfile.TemporaryDirectory(prefix="edgekd-products-"))
     return write_master(made, samples()[:2], Path(_kept[-1].name))
@@ -118,11 +144,29 @@ def test_openvino_leaves_them_in_float() -> None:
     assert integer_products(lowered(master(), replace(form, cure="none"))) == ["matmul", "matmul_1"]
 
 
+def whole_range(one: Master) -> Master:
+    """The softmax in codes of [0, 1]: its product cannot saturate."""
+    sites = tuple(replace(site, scale=1 / 127) if site.tensor.startswith("softmax") else site for site in one.sites)
+    assert sites != one.sites
+    return replace(one, sites=sites)
+
+
 def test_a_softmax_over_the_whole_range_stays_integer() -> None:
-    one = master()
-    sites = tuple(replace(site, scale=1 / 127) if site.tensor == "softmax" else site for site in one.sites)
-    model = lowered(replace(one, sites=sites), FORMS["openvino"])
+    model = lowered(whole_range(master()), FORMS["openvino"])
     assert integer_products(model) == ["matmul_1"]
+
+
+@pytest.mark.parametrize("chunks", [False, True])
+def test_one_layer_for_query_key_and_value(chunks: bool) -> None:
+    """Two of three are moved in float: the value is quantized behind what takes them apart, where it is integer."""
+    one, form = fused(chunks=chunks), FORMS["openvino"]
+    assert integer_products(lowered(one, form, vnni=True)) == ["matmul", "matmul_1"]
+    assert integer_products(lowered(one, form)) == []
+    model = lowered(whole_range(one), form)
+    assert integer_products(model) == ["matmul_1"]
+    graph = Graph(model)
+    weights = {name for name in graph.constants if name.endswith("_int8")}
+    assert weights == {"qkv.weight_int8", "head.weight_int8"}
 
 
 def test_onnxruntime_multiplies_unsigned_codes_exactly() -> None:
@@ -155,3 +199,11 @@ def test_real_kernels(runtime: str, isa: str, tmp_path: Path) -> None:
     error = {name: rms(outputs[name], onnx_run(tmp_path / f"{name}.onnx")(x)) for name in files}
     assert error["cured"] < 0.01, error
     assert (error["uncured"] > 0.03) is (runtime == "openvino"), error
+
+
+def test_real_kernels_where_one_layer_makes_query_key_and_value(tmp_path: Path) -> None:
+    one, x = whole_range(fused(chunks=False)), samples(seed=2).numpy()
+    onnx.save(lowered(one, FORMS["openvino"]), tmp_path / "cured.onnx")
+    np.save(tmp_path / "cured.npy", x)
+    error = rms(run_jobs("openvino", "AVX2", tmp_path)["cured"], onnx_run(tmp_path / "cured.onnx")(x))
+    assert error < 0.01
