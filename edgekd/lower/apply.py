@@ -62,7 +62,11 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
         data = graph.site_of(layer.node.input[0])
         if data is not None and _is_integer(graph, layer.node, in_float, rules):
             reads[layer.node.output[0]] = data.input[0]
-    cures = Cures() if vnni else cures_of(graph, reads, {site.tensor for site in graph.sites()}, sites, form)
+    cures = Cures()
+    if not vnni:
+        # On the master, as the check: what several operators read has a site there, which may be gone here.
+        original = Graph(onnx.load(master.path))
+        cures = cures_of(original, reads, {site.tensor for site in graph.sites()}, sites, form)
     for layer in graph.layers():
         if layer.node.output[0] in reads:
             _write_weight(graph, layer, sites[reads[layer.node.output[0]]], form, cures)

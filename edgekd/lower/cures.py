@@ -80,7 +80,7 @@ class Cures:
 def choose_cures(
     graph: Graph, reads: dict[str, str], sites: set[str], signs: dict[str, str], form: QuantForm, *, fuses_clips: bool
 ) -> Cures:
-    """The cures of ``form`` for a graph with the master's numbers.
+    """The cures of ``form`` for the master's ``graph``.
 
     ``reads`` names the site of each integer layer's input, by the layer's output; ``sites`` are those that the
     backend keeps; ``fuses_clips`` tells whether it computes a Clip inside the kernel in front of it.
@@ -168,7 +168,10 @@ def _code_noise() -> float:
 
 
 def _can_clip(graph: Graph, site: str) -> bool:
-    """Whether a site's value comes out of a Relu or Clip that a kernel computes with its sums."""
+    """Whether a site's value comes out of a Relu or Clip that a kernel computes with its sums.
+
+    What others read too has a site in front of the Relu, and no kernel computes both.
+    """
     clip = graph.producer.get(site)
     source = graph.producer.get(clip.input[0]) if clip is not None and clip.op_type in ("Relu", "Clip") else None
     return source is not None and source.op_type in (*WEIGHTED, "Add")

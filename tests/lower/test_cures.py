@@ -105,12 +105,25 @@ class Tails(nn.Module):
         return self.head((torch.cat([y, z], 1) if self.joined else z).mean((2, 3)))
 
 
+class Forked(Tails):
+    """The first convolution is read by two activations, so that the one in front of the second has a site."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.ReLU(), joined=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        z = torch.relu(self.second(self.act(y)))
+        return self.head(torch.cat([nn.functional.gelu(y).mean((2, 3)), z.mean((2, 3))], 1))
+
+
 @cache
 def tails(name: str) -> Master:
     act = nn.ReLU6() if "relu6" in name else nn.ReLU()
     torch.manual_seed(0)
     x = torch.randn(16, 3, 10, 10)
-    made = prepare(Tails(act, joined="joined" in name).eval(), x[:2])
+    net = Forked() if name == "forked" else Tails(act, joined="joined" in name)
+    made = prepare(net.eval(), x[:2])
     made.calibrate(x.split(8))
     folder = tempfile.TemporaryDirectory(prefix="edgekd-tails-")
     _kept.append(folder)
@@ -187,4 +200,13 @@ def test_shared_scales_keep_all_codes() -> None:
     """A site whose scale may have to equal another's, as in front of a concatenation, does not change alone."""
     _, rows = cured(tails("joined"), FORMS["openvino"])
     assert rows["conv2d_1"]["site"] == "relu"
+    assert rows["conv2d_1"]["cure"] == "weights"
+
+
+def test_an_activation_that_no_kernel_computes_keeps_all_codes() -> None:
+    """The convolution in front has a second reader; its site, which tells so, is gone from OpenVINO's file."""
+    model, rows = cured(tails("forked"), FORMS["openvino"])
+    assert Graph(model).producer[rows["conv2d_1"]["site"]].op_type == "Relu"
+    assert "conv2d" in {site.tensor for site in tails("forked").sites}
+    assert "conv2d" not in {site.tensor for site in Graph(model).sites()}
     assert rows["conv2d_1"]["cure"] == "weights"
