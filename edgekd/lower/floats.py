@@ -17,11 +17,13 @@ FEWEST_STORED = 64
 def to_float16(graph: Graph) -> None:
     """Float constants become float16, with a Cast behind the network's input and in front of its output.
 
-    The DequantizeLinear's type is that of its scale (opset 19 and later), so scales are cast too. Raises:
+    The DequantizeLinear's type is that of its scale (opset 19 and later), so scales are cast too; those of a Resize are
+    float32 whatever it resizes. Raises:
         BadModel: a constant does not fit float16.
     """
+    resizing = {node.input[2] for node in graph.model.graph.node if node.op_type == "Resize" and len(node.input) > 2}
     for name, tensor in list(graph.constants.items()):
-        if tensor.data_type == TensorProto.FLOAT:
+        if tensor.data_type == TensorProto.FLOAT and name not in resizing:
             graph.set_constant(name, _half(name, graph.array(name)))
     nodes = graph.model.graph.node
     for value in graph.model.graph.input:

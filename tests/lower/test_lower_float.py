@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import onnx
 import pytest
+import torch
 from lowered_nets import forms_of, outputs
 from onnx import TensorProto
 from strict_nets import make_net, master, prepared, rms, samples
+from torch import nn
 
 from edgekd.errors import BadModel
 from edgekd.forms import Master, QuantForm
@@ -83,3 +85,23 @@ def test_untouched_by_lowering() -> None:
     for form in FORMS:
         lower(master("resnet-xs"), form)
     assert master("resnet-xs").path.read_bytes() == before
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_the_scales_of_a_resize_stay_float32(mode: str, tmp_path) -> None:
+    """ONNX has them in no other type."""
+    torch.manual_seed(0)
+    body = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Upsample(scale_factor=2, mode=mode), nn.Conv2d(8, 4, 1), nn.Flatten()]
+    net, x = nn.Sequential(*body).eval(), torch.randn(4, 3, 8, 8)
+    export_float(net, x[:2], tmp_path / "float.onnx")
+    source = Master(tmp_path / "float.onnx", ())
+    model = lower(source, FORMS[4])
+    check_lowering(source, model, FORMS[4])
+    (resize,) = [node for node in model.graph.node if node.op_type == "Resize"]
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    assert types[resize.input[2]] == TensorProto.FLOAT
+    others = {kind for name, kind in types.items() if name != resize.input[2]}
+    assert others - {TensorProto.INT64} == {TensorProto.FLOAT16}
+    onnx.save(model, tmp_path / "model.onnx")
+    with torch.no_grad():
+        assert rms(onnx_run(tmp_path / "model.onnx")(x.numpy()), net(x).numpy()) < 5e-3
