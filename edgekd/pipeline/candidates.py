@@ -47,16 +47,16 @@ class CandidateMaker:
         """The candidate of a form, appended to ``made``; None where it is left out, or is another one's graph.
 
         Raises:
-            ProofFailed: a form that is ``needed`` does not hold.
+            EdgekdError: a form that is ``needed`` cannot be lowered or compiled, or does not hold.
         """
-        model = lowered(self.folder, form, vnni=self.target.has_vnni())
-        graph = model.graph.SerializeToString() + form.float_type.encode()
-        integers = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-        # A network may have none of the layers that a form leaves in float, or nothing but those.
-        if graph in self._seen or integers != form.integer:
-            return None
-        self._seen.add(graph)
         try:
+            model = lowered(self.folder, form, vnni=self.target.has_vnni())
+            graph = model.graph.SerializeToString() + form.float_type.encode()
+            integers = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+            # A network may have none of the layers that a form leaves in float, or nothing but those.
+            if graph in self._seen or integers != form.integer:
+                return None
+            self._seen.add(graph)
             one = _make(self.backend, self.target, self.folder, self.out, form, model)
         except (Missing, StoreFailed):
             raise

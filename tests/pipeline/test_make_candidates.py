@@ -129,6 +129,18 @@ def test_what_ships_where_floats_are_asked_for(small: bool, accurate: bool, chos
     assert told in choice.reason
 
 
+def test_a_form_that_cannot_be_lowered_is_left_out(tmp_path, conv):
+    """ARM's forms: a weight that float16 cannot hold, for a channel that is always zero, breaks one of them alone."""
+    with torch.no_grad():
+        conv[0].weight[0], conv[0].bias[0] = 0, -1
+        conv[2].weight[0, 0] = 1e5
+    write(tmp_path, conv)
+    found, left = made("openvino-cpu", tmp_path, tmp_path / "out", arch="aarch64", isa="neon-dot")
+    assert [row["name"] for row in left] == ["float-fp16"]
+    assert "which float16 cannot" in left[0]["why"]
+    assert {"int8", "float"} <= found.keys()
+
+
 def test_a_wrong_master_fails_the_build(tmp_path, conv):
     """Only the weights of the file that is lowered change; the table of sites still fits."""
     write(tmp_path, conv)
