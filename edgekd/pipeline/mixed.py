@@ -94,16 +94,20 @@ def with_short_floats(forms: Sequence[QuantForm]) -> int:
 def _paying(
     maker: CandidateMaker, first: Made, floats: frozenset[str], layers: list[dict[str, Any]], scratch: Path
 ) -> dict[str, Any]:
-    """Profile, make what promises to be faster, and add the times to the rows of ``layers``."""
+    """Profile, make what promises to be faster, and add the times to the rows of ``layers``.
+
+    ``floats``: layers that the accuracy needs in float. They are in every division, and what is promised is promised
+    of the network with these alone in float.
+    """
     began = time.monotonic()
     sample = np.load(maker.folder / "proof_samples.npz")["samples"][:1]
-    found = profile_layers(maker.backend, maker.target, maker.folder, first, scratch / "profile", sample)
+    found = profile_layers(maker.backend, maker.target, maker.folder, first, scratch / "profile", sample, floats)
     times = {row["name"]: row for row in found.layers}
     for row in layers:
         row |= {key: times.get(row["name"], {}).get(key) for key in ("integer_us", "float_us")}
     told = []
     for name, (kept, gain) in zip(PAYING, found.floats, strict=False):
-        one = maker.add(_form(first, name, found.values(kept) | floats))
+        one = maker.add(_form(first, name, found.values(kept)))
         told.append({"name": name, "float_layers": len(kept), "promised_gain": gain, "made": one is not None})
     seconds = time.monotonic() - began
     maker.progress.log(f"{maker.target.name}: profiled, {found.why} ({seconds:.0f} seconds)")

@@ -26,7 +26,8 @@ CROSSING = (1.0, 4.0)
 class Profiled:
     """``layers``: microseconds of every segment in either form; ``floats``: segments for float, with what each gains.
 
-    ``owner``: the segment of every value of the network in float.
+    A gain is the share of the time that the network takes with the forced layers alone in float. ``owner``: the segment
+    of every value of the network in float.
     """
 
     layers: list[dict[str, Any]]
@@ -40,16 +41,23 @@ class Profiled:
 
 
 def profile_layers(
-    backend: Backend, target: Target, folder: Path, integer: Made, scratch: Path, sample: np.ndarray
+    backend: Backend,
+    target: Target,
+    folder: Path,
+    integer: Made,
+    scratch: Path,
+    sample: np.ndarray,
+    forced: frozenset[str] = frozenset(),
 ) -> Profiled:
     """Profile the integer candidate and the same network in float, and divide it where that is cheapest.
 
-    ``sample``: (1, ...). Empty where the runtime tells no times.
+    ``sample``: (1, ...); ``forced``: layers that stay in float whatever it costs, since the accuracy needs it. Empty
+    where the runtime tells no times.
     """
     import onnx
 
     from edgekd.lower.graph import Graph
-    from edgekd.lower.paying import cheapest_floats
+    from edgekd.lower.paying import cheapest_floats, divided_time
     from edgekd.lower.segments import crossings, segments
 
     # Not the float candidate: that is the student's own file, whose values have other names.
@@ -70,11 +78,13 @@ def profile_layers(
     edges: dict[tuple[str, str], float] = {}
     for value, one, other in crossings(graphs[1]):
         edges[one, other] = edges.get((one, other), 0.0) + overhead + unit * sizes.get(value, 0)
-    whole = sum(ints.values())
+    needed = frozenset(owners[1][name] for name in forced)
     found: list[tuple[frozenset[str], float]] = []
     for factor in CROSSING:
-        kept, cost = cheapest_floats(ints, floats, {key: factor * value for key, value in edges.items()})
-        gain = 1 - cost / whole if whole else 0.0
+        costs = {key: factor * value for key, value in edges.items()}
+        kept, cost = cheapest_floats(ints, floats, costs, needed)
+        without = divided_time(needed, ints, floats, costs)
+        gain = 1 - cost / without if without else 0.0
         if 0 < len(kept) < len(ints) and gain >= LEAST_GAIN and kept not in [one for one, _ in found]:
             found.append((kept, round(gain, 4)))
     why = "layers that gain nothing from integers" if found else "no division promises to be faster"

@@ -18,7 +18,7 @@ from torch import nn
 from edgekd.backends import get_backend
 from edgekd.forms import CompiledModel, QuantForm
 from edgekd.lower.graph import Graph
-from edgekd.lower.paying import cheapest_floats
+from edgekd.lower.paying import cheapest_floats, divided_time
 from edgekd.lower.segments import crossings, segments
 from edgekd.pipeline.candidates import make_candidates, session_run
 from edgekd.pipeline.mixed import mixed_candidates, with_short_floats
@@ -59,9 +59,14 @@ def test_a_good_order_needs_few_evaluations() -> None:
     assert nothing.evaluations <= 6
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=6), st.integers(0, 5))
-def test_the_division_is_the_cheapest_there_is(times: list[tuple[int, int]], cost: int) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=6),
+    st.integers(0, 5),
+    st.sets(st.integers(0, 5), max_size=3),
+)
+def test_the_division_is_the_cheapest_there_is(times: list[tuple[int, int]], cost: int, needed: set[int]) -> None:
     names = [f"s{i}" for i in range(len(times))]
+    forced = {name for i, name in enumerate(names) if i in needed}
     ints, floats = ({name: float(row[i]) for name, row in zip(names, times, strict=True)} for i in (0, 1))
     crossing = {pair: float(cost) for pair in pairwise(names)}
 
@@ -69,9 +74,11 @@ def test_the_division_is_the_cheapest_there_is(times: list[tuple[int, int]], cos
         own = sum(floats[name] if name in kept else ints[name] for name in names)
         return own + sum(value for (a, b), value in crossing.items() if (a in kept) != (b in kept))
 
-    kept, promised = cheapest_floats(ints, floats, crossing)
+    kept, promised = cheapest_floats(ints, floats, crossing, forced)
     every = [{name for i, name in enumerate(names) if mask >> i & 1} for mask in range(2 ** len(names))]
-    assert promised == total(set(kept)) == min(total(one) for one in every)
+    assert forced <= kept
+    assert promised == total(set(kept)) == min(total(one) for one in every if forced <= one)
+    assert all(divided_time(one, ints, floats, crossing) == total(one) for one in every)
 
 
 def planted() -> nn.Sequential:
@@ -166,6 +173,43 @@ def test_layers_that_promise_to_be_faster_in_float_are_made_so(name, folder, tmp
     layers = get_backend(target.backend).coverage(paying.compiled, target)
     assert [layer.integer for layer in layers].count(False) == 2
     assert len(layers) == 5
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-cpu", "openvino-cpu"])
+def test_what_is_promised_is_promised_of_the_floats_that_the_accuracy_needs(
+    name, folder, tmp_path, one_thread, monkeypatch
+) -> None:
+    """Without a cost of changes every other layer is in its faster form, and that is all the gain."""
+    monkeypatch.setattr("edgekd.pipeline.mixed_speed.CROSSING", (0.0,))
+    target = load_target(name)
+    backend = get_backend(target.backend)
+    maker = make_candidates(backend, target, folder[0], tmp_path / "out", NoProgress())
+    forced = frozenset({"conv2d_1"})
+    found = profile_layers(backend, target, folder[0], maker.made[0], tmp_path / "scratch", folder[1][:1], forced)
+    before = sum(row["float_us" if row["name"] in forced else "integer_us"] for row in found.layers)
+    after = sum(row["float_us"] if row["name"] in forced else min(row["integer_us"], row["float_us"]) for row in found.layers)
+    for kept, gain in found.floats:
+        assert forced < kept
+        assert gain == pytest.approx(1 - after / before, abs=0.02)
+    # Times are told in tenths of microseconds; and a division without integers is none.
+    all_float = all(row["name"] in forced or row["float_us"] < row["integer_us"] for row in found.layers)
+    assert found.floats or all_float or 1 - after / before < 0.04
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-cpu", "openvino-cpu"])
+def test_the_floats_that_the_accuracy_needs_are_in_every_division(
+    name, folder, tmp_path, one_thread, monkeypatch
+) -> None:
+    """The promise is made up here too."""
+    target = load_target(name)
+    maker = make_candidates(get_backend(target.backend), target, folder[0], tmp_path / "out", NoProgress())
+    monkeypatch.setattr("edgekd.lower.paying.cheapest_floats", lambda *a: (frozenset({*a[3], "conv2d_2"}), 0.0))
+    told = mixed_candidates(
+        maker, accurate=False, keeps=lambda one: True, scratch=tmp_path / "scratch"
+    )
+    assert told["accuracy"]["kept"] == ["conv2d_1"]
+    assert told["speed"]["tried"] == [{"name": "int8-paying", "float_layers": 2, "promised_gain": 1.0, "made": True}]
+    assert maker.made[-1].row["form"]["float_layers"] == ["conv2d_1", "conv2d_2", "relu_1", "relu_2"]
 
 
 @pytest.mark.parametrize("name", ["onnxruntime-cpu", "openvino-cpu"])
