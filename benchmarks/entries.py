@@ -17,6 +17,7 @@ from edgekd.measure.proof import prove
 from edgekd.pipeline.candidates import Made, lowered, proof_hops, session_run
 from edgekd.pipeline.mixed import PAYING, with_short_floats
 from edgekd.pipeline.mixed_speed import profile_layers
+from edgekd.stage import NoProgress
 from edgekd.target import Target
 
 
@@ -87,7 +88,7 @@ def _paying(
     """The rules' own choice without the layers whose integers gain no time, as a build finds them."""
     made = Made({"form": form.to_json()}, compiled)
     scratch = files.folder / target.name / "profile"
-    found = profile_layers(backend, target, files.folder, made, scratch, files.calibration[:1])
+    found = profile_layers(backend, target, files.folder, made, scratch, files.calibration[:1], NoProgress())
     return [
         replace(form, name=name, float_layers=found.values(kept))
         for name, (kept, _) in zip(PAYING, found.floats, strict=False)

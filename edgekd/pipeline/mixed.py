@@ -101,7 +101,9 @@ def _paying(
     """
     began = time.monotonic()
     sample = np.load(maker.folder / "proof_samples.npz")["samples"][:1]
-    found = profile_layers(maker.backend, maker.target, maker.folder, first, scratch / "profile", sample, floats)
+    found = profile_layers(
+        maker.backend, maker.target, maker.folder, first, scratch / "profile", sample, maker.progress, floats
+    )
     times = {row["name"]: row for row in found.layers}
     for row in layers:
         row |= {key: times.get(row["name"], {}).get(key) for key in ("integer_us", "float_us")}

@@ -12,7 +12,9 @@ import numpy as np
 
 from edgekd.backends import Backend
 from edgekd.forms import LayerTime, QuantForm
+from edgekd.pipeline.alone import measuring_alone
 from edgekd.pipeline.candidates import Made, master_in_float
+from edgekd.stage import Progress
 from edgekd.target import Target
 
 # A division that promises less than this of the integer network's time is within a race's noise, and is not made.
@@ -47,10 +49,12 @@ def profile_layers(
     integer: Made,
     scratch: Path,
     sample: np.ndarray,
+    progress: Progress,
     forced: frozenset[str] = frozenset(),
 ) -> Profiled:
     """Profile the integer candidate and the same network in float, and divide it where that is cheapest.
 
+    It waits while another build measures, since each would disturb the other.
     ``sample``: (1, ...); ``forced``: layers that stay in float whatever it costs, since the accuracy needs it. Empty
     where the runtime tells no times.
     """
@@ -66,7 +70,8 @@ def profile_layers(
     path.write_bytes(master_in_float(folder, QuantForm.from_json(integer.row["form"])).SerializeToString())
     compiled = backend.compile(path, target, path.parent)
     feeds = {"input": sample}
-    times = [backend.profile(one, target, feeds) for one in (integer.compiled, compiled)]
+    with measuring_alone(progress):
+        times = [backend.profile(one, target, feeds) for one in (integer.compiled, compiled)]
     if not all(times):
         return Profiled([], [], {}, "the runtime tells no times here")
     graphs = [Graph(onnx.load(one.onnx)) for one in (integer.compiled, compiled)]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
+from threading import Event
 
 import numpy as np
 import onnx
@@ -20,6 +22,7 @@ from edgekd.forms import CompiledModel, QuantForm
 from edgekd.lower.graph import Graph
 from edgekd.lower.paying import cheapest_floats, divided_time
 from edgekd.lower.segments import crossings, segments
+from edgekd.pipeline.alone import measuring_alone
 from edgekd.pipeline.candidates import make_candidates, session_run
 from edgekd.pipeline.mixed import mixed_candidates, with_short_floats
 from edgekd.pipeline.mixed_accuracy import fewest_floats
@@ -150,7 +153,7 @@ def test_no_time_is_lost_between_the_segments(name, folder, tmp_path, one_thread
     target = load_target(name)
     backend = get_backend(target.backend)
     maker = make_candidates(backend, target, folder[0], tmp_path / "out", NoProgress())
-    found = profile_layers(backend, target, folder[0], maker.made[0], tmp_path / "scratch", folder[1][:1])
+    found = profile_layers(backend, target, folder[0], maker.made[0], tmp_path / "scratch", folder[1][:1], NoProgress())
     assert [row["name"] for row in found.layers] == ["conv2d", "conv2d_1", "conv2d_2", "conv2d_3", "logits"]
     for kept, gain in found.floats:
         assert 0 < len(kept) < 5
@@ -185,9 +188,13 @@ def test_what_is_promised_is_promised_of_the_floats_that_the_accuracy_needs(
     backend = get_backend(target.backend)
     maker = make_candidates(backend, target, folder[0], tmp_path / "out", NoProgress())
     forced = frozenset({"conv2d_1"})
-    found = profile_layers(backend, target, folder[0], maker.made[0], tmp_path / "scratch", folder[1][:1], forced)
+    found = profile_layers(
+        backend, target, folder[0], maker.made[0], tmp_path / "scratch", folder[1][:1], NoProgress(), forced
+    )
     before = sum(row["float_us" if row["name"] in forced else "integer_us"] for row in found.layers)
-    after = sum(row["float_us"] if row["name"] in forced else min(row["integer_us"], row["float_us"]) for row in found.layers)
+    after = sum(
+        row["float_us"] if row["name"] in forced else min(row["integer_us"], row["float_us"]) for row in found.layers
+    )
     for kept, gain in found.floats:
         assert forced < kept
         assert gain == pytest.approx(1 - after / before, abs=0.02)
@@ -204,12 +211,30 @@ def test_the_floats_that_the_accuracy_needs_are_in_every_division(
     target = load_target(name)
     maker = make_candidates(get_backend(target.backend), target, folder[0], tmp_path / "out", NoProgress())
     monkeypatch.setattr("edgekd.lower.paying.cheapest_floats", lambda *a: (frozenset({*a[3], "conv2d_2"}), 0.0))
-    told = mixed_candidates(
-        maker, accurate=False, keeps=lambda one: True, scratch=tmp_path / "scratch"
-    )
+    told = mixed_candidates(maker, accurate=False, keeps=lambda one: True, scratch=tmp_path / "scratch")
     assert told["accuracy"]["kept"] == ["conv2d_1"]
     assert told["speed"]["tried"] == [{"name": "int8-paying", "float_layers": 2, "promised_gain": 1.0, "made": True}]
     assert maker.made[-1].row["form"]["float_layers"] == ["conv2d_1", "conv2d_2", "relu_1", "relu_2"]
+
+
+def test_layers_are_profiled_while_no_other_build_measures(folder, tmp_path, one_thread) -> None:
+    waits = Event()
+
+    class Told(NoProgress):
+        def log(self, text: str) -> None:
+            if "another build is measuring" in text:
+                waits.set()
+
+    target = load_target("onnxruntime-cpu")
+    backend = get_backend(target.backend)
+    maker = make_candidates(backend, target, folder[0], tmp_path / "out", NoProgress())
+    arguments = (backend, target, folder[0], maker.made[0], tmp_path / "scratch", folder[1][:1], Told())
+    with ThreadPoolExecutor(1) as pool:
+        with measuring_alone(NoProgress()):
+            profiled = pool.submit(profile_layers, *arguments)
+            assert waits.wait(60)
+            assert not profiled.done()
+        assert profiled.result(60).layers
 
 
 @pytest.mark.parametrize("name", ["onnxruntime-cpu", "openvino-cpu"])
@@ -228,7 +253,9 @@ def test_only_values_of_the_master_stay_in_float(name, tmp_path, one_thread) -> 
     target = load_target(name)
     backend = get_backend(target.backend)
     maker = make_candidates(backend, target, tmp_path, tmp_path / "out", NoProgress())
-    found = profile_layers(backend, target, tmp_path, maker.made[0], tmp_path / "scratch", samples[:1].numpy())
+    found = profile_layers(
+        backend, target, tmp_path, maker.made[0], tmp_path / "scratch", samples[:1].numpy(), NoProgress()
+    )
     segments = frozenset(row["name"] for row in found.layers)
     assert len(segments) == 3
     assert found.values(segments) <= Graph(onnx.load(master.path)).producer.keys()
