@@ -40,7 +40,8 @@ GOLDEN_SAMPLES = 8
 NAMED_PACKAGES = ("edgekd", "torch", "torchao", "onnx", "onnxruntime", "openvino", "tensorrt-rtx-cu13-bindings")
 # Allowed difference of a golden output over the largest one, for what no run on the target has shown: rounding flips
 # of an integer network stay below a tenth (docs/placement.md), half precision has 10 bits, another order of sums few.
-UNSEEN = {"int8": 0.1, "fp16": 0.02, "bf16": 0.1, "fp32": 1e-3}
+# Floats count as what they are computed in, which a target may ask for whatever the file holds.
+UNSEEN = {"int8": 0.1, "f16": 0.02, "bf16": 0.1, "f32": 1e-3}
 # What was seen on this machine may be twice as much on another one, and a float kernel never gives the same bits.
 SEEN_FACTOR, SEEN_LEAST = 2.0, 1e-3
 
@@ -158,7 +159,7 @@ class BundleStage(Stage):
         outputs = run(samples)
         largest = float(np.abs(outputs).max())
         if compiled is None:
-            value = UNSEEN["int8" if row["integer"] else row["form"]["float_type"]] * largest
+            value = UNSEEN["int8" if row["integer"] else row["meta"]["inference_precision"]] * largest
         else:
             spread = float(np.abs(outputs - unoptimized(samples)).max())
             value = SEEN_FACTOR * spread + SEEN_LEAST * largest

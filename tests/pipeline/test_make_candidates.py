@@ -16,10 +16,11 @@ from edgekd.backends.openvino import cpu_capabilities
 from edgekd.errors import ProofFailed
 from edgekd.forms import QuantForm
 from edgekd.measure.proof import onnx_run
-from edgekd.pipeline.candidates import make_candidates
+from edgekd.pipeline.bundle import BundleStage
+from edgekd.pipeline.candidates import make_candidates, session_run
 from edgekd.pipeline.drift import drift_of
 from edgekd.quantize import export_float, prepare, write_master
-from edgekd.stage import NoProgress
+from edgekd.stage import Artifact, NoProgress
 from edgekd.target import load_target
 
 
@@ -113,6 +114,26 @@ def test_the_float_file_is_proven_in_what_the_target_computes_in(tmp_path, conv,
     form = QuantForm.from_json(one.row["form"])
     drift = drift_of(get_backend("openvino"), target, tmp_path, form, one.compiled, tmp_path)
     assert [step.form.kind for step in drift.forms] == ["equal", kind]
+
+
+def test_a_device_that_computes_in_bf16_stays_within_its_golden_outputs(tmp_path, conv):
+    """The target is not here, so its outputs are those of the unoptimized file; this machine stands for the device."""
+    if "BF16" not in cpu_capabilities():
+        pytest.skip("OpenVINO says that this CPU has no bf16")
+    write(tmp_path, conv)
+    runtime = load_target("openvino-cpu").runtime.model_copy(update={"inference_precision": "bf16"})
+    changes = {"runtime": runtime, "board": "a board that is elsewhere"}
+    found, _ = made("openvino-cpu", tmp_path, tmp_path / "out", **changes)
+    one, target = found["float"], load_target("openvino-cpu").model_copy(update=changes)
+    assert not target.is_here()
+    inputs = {
+        "compile": Artifact("compile", tmp_path / "out", "", {}),
+        "quantize": Artifact("quantize", tmp_path, "", {}),
+    }
+    run, tolerances = BundleStage(None, target, "")._reference(inputs, one.row)
+    x = np.load(tmp_path / "proof_samples.npz")["samples"]
+    on_device = session_run(get_backend("openvino").load(one.compiled, target))(x)
+    assert np.abs(on_device - run(x)["logits"]).max() <= tolerances["logits"].value
 
 
 @pytest.mark.parametrize(
