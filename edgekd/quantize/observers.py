@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 from torchao.quantization.pt2e import (
     FakeQuantize,
     FakeQuantizeBase,
@@ -38,6 +40,8 @@ class TensorRange(Symmetric, MovingAverageMinMaxObserver):  # type: ignore[misc]
 
     It is 1 where nothing but zeros was seen, so that what comes later is not wiped out; ONNX Runtime's calibration does
     the same (onnxruntime/python/tools/quantization/quant_utils.py).
+
+    Where a quantizer sits in several ``places`` of the graph, the extremes of all of them are one batch's.
     """
 
     ratio: Tensor
@@ -45,6 +49,19 @@ class TensorRange(Symmetric, MovingAverageMinMaxObserver):  # type: ignore[misc]
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.register_buffer("ratio", torch.ones(()))
+        self.places = 1
+        self._seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Average the extremes of ``x`` in, at the last place of a forward pass those of all places at once.
+
+        One average a place would end between the places' ranges, and clip the widest.
+        """
+        self._seen += torch.aminmax(x.detach())
+        if len(self._seen) == 2 * self.places:
+            super().forward(torch.stack(self._seen))
+            self._seen = []
+        return x
 
     def _calculate_qparams(self, min_val: Tensor, max_val: Tensor) -> tuple[Tensor, Tensor]:
         scale, zero_point = super()._calculate_qparams(self.ratio * min_val, self.ratio * max_val)
@@ -58,6 +75,14 @@ class ChannelRange(Symmetric, MovingAveragePerChannelMinMaxObserver):  # type: i
 def observes_weight(quantizer: FakeQuantizeBase) -> bool:
     """Whether a quantizer sits on a weight, not on an activation."""
     return isinstance(quantizer.activation_post_process, ChannelRange)
+
+
+def count_places(module: GraphModule) -> None:
+    """Tell the range of every activation in how many places of the graph its quantizer sits."""
+    calls = Counter(module.get_submodule(str(node.target)) for node in module.graph.nodes if node.op == "call_module")
+    for called, count in calls.items():
+        if isinstance(called, FakeQuantizeBase) and not observes_weight(called):
+            called.activation_post_process.places = count
 
 
 def set_range(quantizer: FakeQuantizeBase, lowest: float, highest: float, *, ratio: float = 1.0) -> None:

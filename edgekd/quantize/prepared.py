@@ -16,7 +16,7 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from edgekd.quantize.calibrate import calibrate
 from edgekd.quantize.names import OUTPUT
-from edgekd.quantize.observers import observes_weight
+from edgekd.quantize.observers import count_places, observes_weight
 from edgekd.quantize.rewrite import rewrite
 from edgekd.quantize.sites import StrictQuantizer
 from edgekd.quantize.tracing import export
@@ -35,6 +35,7 @@ def prepare(student: nn.Module, example: Tensor, *, policy: CalibrationPolicy = 
     exported = export(student, example)
     quantizer = StrictQuantizer(policy.averaging)
     prepared = prepare_pt2e(rewrite(exported.module()), quantizer)
+    count_places(prepared)
     return Prepared(prepared, policy, quantizer.without_rule)
 
 
