@@ -12,7 +12,7 @@ from torch.fx import GraphModule, Node
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from edgekd.quantize.attributes import add_parameter, attribute
-from edgekd.quantize.operators import WEIGHTED, aten
+from edgekd.quantize.operators import WEIGHTED, aten, has_rule
 
 
 @dataclass
@@ -81,7 +81,8 @@ def lone_norms_as_convolutions(model: GraphModule) -> None:
 
 def _folds_into_its_source(norm: Node) -> bool:
     source: Node = norm.args[0]  # type: ignore[assignment]
-    return source.target in (aten.conv2d.default, aten.conv1d.default) and len(source.users) == 1
+    folding = source.target in (aten.conv2d.default, aten.conv1d.default) and has_rule(source)
+    return folding and len(source.users) == 1
 
 
 def _branch(model: GraphModule, node: Node) -> _Branch | None:

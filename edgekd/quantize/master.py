@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
 from edgekd.forms import Master, Site
@@ -82,7 +84,10 @@ def write_float_weights(master: Path, prepared: Prepared, floating: Prepared, pa
 def export_float(student: nn.Module, example: Tensor, path: Path) -> None:
     """Write the float network with the same input and output names."""
     student.eval()
-    _write(normalize(_to_onnx(student, example).model_proto), path, role="float")
+    program = _to_onnx(student, example)
+    # What is computed from weights alone, however large they are: backends want constants.
+    fold_constants(program.model, input_size_limit=sys.maxsize, output_size_limit=sys.maxsize)
+    _write(normalize(program.model_proto), path, role="float")
 
 
 def _to_onnx(module: nn.Module, example: Tensor) -> Any:

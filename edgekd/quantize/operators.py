@@ -51,8 +51,16 @@ SPLITS = {aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default, 
 # They compute nothing.
 COPIES = {aten.alias.default, aten.detach.default, aten.to.dtype}
 DROPOUTS = {aten.dropout.default, aten.feature_dropout.default}
-# Every operator that has a rule. Another one is computed in float.
+# Every operator that has a rule (`has_rule`). Another one is computed in float.
 KNOWN = WEIGHTED | CLIPS | ACTIVATIONS | ELEMENTWISE | PRODUCTS | AVERAGES
+
+
+def has_rule(node: Node) -> bool:
+    """Whether quantization has a rule for a node; none for layers whose weight is computed from the network's input."""
+    if node.target in WEIGHTED:
+        weight = node.args[1]
+        return isinstance(weight, Node) and weight.op == "get_attr"
+    return node.target in KNOWN
 
 
 def is_float(node: Node) -> bool:

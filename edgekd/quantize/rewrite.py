@@ -9,6 +9,7 @@ from torch.fx import GraphModule
 
 from edgekd.quantize.attention import make_masks_finite, spell_out_attention
 from edgekd.quantize.branches import lone_norms_as_convolutions, merge_branches, part_shared_layers
+from edgekd.quantize.computed import compute_weights
 from edgekd.quantize.constants import fold_constants
 from edgekd.quantize.functional import out_of_place
 from edgekd.quantize.operators import DROPOUTS, aten
@@ -26,6 +27,7 @@ def rewrite(model: GraphModule) -> GraphModule:
     fold_constants(model)
     out_of_place(model)
     _drop_idle(model)
+    compute_weights(model)
     gather_shuffles(model)
     part_shared_layers(model)
     merge_branches(model)

@@ -25,10 +25,10 @@ from edgekd.quantize.observers import activation_spec, weight_spec
 from edgekd.quantize.operators import (
     CLIPS,
     COPIES,
-    KNOWN,
     PASSING,
     WEIGHTED,
     aten,
+    has_rule,
     is_float,
     passed_from,
     varying_nodes,
@@ -51,7 +51,7 @@ class StrictQuantizer(Quantizer):
         leaders = _leaders(model, sited)
         for node in model.graph.nodes:
             inputs = {}
-            if node.target in WEIGHTED:
+            if node.target in WEIGHTED and has_rule(node):
                 inputs[node.args[1]] = self.weight
             leader = leaders.get(node)
             spec = None
@@ -81,7 +81,7 @@ def _sited(model: GraphModule) -> set[Node]:
         if source is not None:
             if source in found:
                 found.add(node)
-        elif node.op == "placeholder" or (node.target in KNOWN and not _clipped_next(node)):
+        elif node.op == "placeholder" or (has_rule(node) and not _clipped_next(node)):
             found.add(node)
     return found
 
@@ -137,8 +137,10 @@ def _without_rule(model: GraphModule) -> dict[str, int]:
         computes = is_float(node) or (isinstance(value, torch.Tensor) and value.is_complex())
         if node.op != "call_function" or node not in varying or node in ends or not computes:
             continue
-        ruled = node.target in KNOWN | PASSING or "quantization_annotation" in node.meta
+        ruled = has_rule(node) or node.target in PASSING or "quantization_annotation" in node.meta
         if not ruled and isinstance(node.target, torch._ops.OpOverload) and node.target not in COPIES:
             name = node.target._schema.name.removeprefix("aten::")
+            if node.target in WEIGHTED:
+                name += " with a weight computed from the input"
             found[name] = found.get(name, 0) + 1
     return dict(sorted(found.items()))
