@@ -76,9 +76,12 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "weight norm": lambda: around(weight_norm(nn.Conv2d(64, 64, 3, padding=1))),
     "blurred": lambda: around(nn.Conv2d(64, 64, 1), nn.ReLU(), Blurred()),
     "cosine": lambda: around(nn.Conv2d(64, 64, 1), head=Cosine(64, 1000)),
+    "same padding": lambda: around(
+        nn.Conv2d(64, 64, 3, padding="same"), nn.ReLU(), nn.Conv2d(64, 64, 4, padding="same"), statistics()
+    ),
 }
 # Convolutions and linear layers in integers. No site stands behind the division of a cosine head.
-INTEGER = {"blurred": 4, "cosine": 2}
+INTEGER = {"blurred": 4, "cosine": 2, "same padding": 4}
 
 
 def samples(seed: int) -> Tensor:
