@@ -66,8 +66,8 @@ def build(
     plan = [build_precision(target, recipe.quantize.precision) for target in named]
     runs = _Runs(store or Store(), progress)
     with runs.store.session():
-        context = Context(recipe, jobs)
-        shared = _shared_stages(context, runs, integer=any(target.precision == "int8" for target in plan))
+        context = Context(recipe, jobs, integer=any(target.precision == "int8" for target in plan))
+        shared = _shared_stages(context, runs)
         bundles = []
         for target in plan:
             inputs = dict(shared)
@@ -93,12 +93,12 @@ class _Runs:
         return done.artifact
 
 
-def _shared_stages(context: Context, runs: _Runs, *, integer: bool) -> dict[str, Artifact]:
+def _shared_stages(context: Context, runs: _Runs) -> dict[str, Artifact]:
     """Everything that all targets share: up to the master."""
     inputs: dict[str, Artifact] = {}
     inputs["teacher"] = runs.run(TeacherStage(context), inputs)
     inputs["distill"] = inputs["student"] = runs.run(DistillStage(context), inputs)
     if context.recipe.finetune.epochs:
         inputs["finetune"] = inputs["student"] = runs.run(FinetuneStage(context), inputs)
-    inputs["quantize"] = runs.run(QuantizeStage(context, integer=integer), inputs)
+    inputs["quantize"] = runs.run(QuantizeStage(context), inputs)
     return inputs

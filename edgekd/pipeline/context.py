@@ -28,11 +28,12 @@ FAMILIES = ("edgekd", "torchvision", "timm")
 class Context:
     """One build's recipe and data; cheap to make, loads torch and data only when a stage has work to do.
 
-    ``jobs``: threads that training may use (None: as many as this process may).
+    ``jobs``: threads that training may use (None: as many as this process may). ``integer``: whether any target wants a
+    master; without, only the float student is written.
     """
 
-    def __init__(self, recipe: Recipe, jobs: int | None = None) -> None:
-        self.recipe, self.jobs = recipe, jobs
+    def __init__(self, recipe: Recipe, jobs: int | None = None, *, integer: bool = True) -> None:
+        self.recipe, self.jobs, self.integer = recipe, jobs, integer
         # Whether `edgekd.pipeline.preflight.check_training` has passed.
         self.checked = False
 

@@ -83,7 +83,7 @@ def check_training(context: Context) -> None:
     """Checks that need torch and the data, made once, before the first training of a build.
 
     Both models fit the data and answer with logits, also in training where they are trained; the student can be
-    exported; the data can calibrate.
+    exported, and a master written of it where a target wants one; the data can calibrate.
 
     Raises:
         BadModel, BadData, Missing: what is wrong, and what to do.
@@ -101,16 +101,17 @@ def check_training(context: Context) -> None:
     for config, trains in ((recipe.teacher, teacher_trains), (recipe.student, student_trains)):
         module = context.model(config, Path(config.weights) if config.weights else None)
         if config is recipe.student:
-            _check_exportable(module, torch.zeros(2, *context.source.input_shape))
+            _check_exportable(module, torch.zeros(2, *context.source.input_shape), integer=context.integer)
         if trains:
             context.logits(module.train(), config.model)
     context.checked = True
 
 
-def _check_exportable(student: nn.Module, example: Tensor) -> None:
+def _check_exportable(student: nn.Module, example: Tensor, *, integer: bool) -> None:
     """All that is done with the student after its training, but for the numbers. Raises BadModel."""
-    from edgekd.quantize import export_float, prepare
+    from edgekd.quantize import export_float, prepare, rehearse_master
 
-    prepare(copy.deepcopy(student), example)
     with tempfile.TemporaryDirectory() as folder:
         export_float(student, example, Path(folder) / "float.onnx")
+    if integer:
+        rehearse_master(prepare(copy.deepcopy(student), example), example)

@@ -44,15 +44,14 @@ class QuantizeStage(Stage):
         "pipeline/quantize.py",
     )
 
-    def __init__(self, context: Context, *, integer: bool) -> None:
-        """``integer``: whether any target wants a master; without, only the float student is written."""
-        self.context, self.integer = context, integer
+    def __init__(self, context: Context) -> None:
+        self.context = context
 
     def key(self, inputs: dict[str, Artifact]) -> str:
         """Hash of the quantization's part of the recipe, the calibration policy and the student's key."""
         recipe = self.context.recipe
-        part: dict[str, Any] = {"integer": self.integer}
-        if self.integer:
+        part: dict[str, Any] = {"integer": self.context.integer}
+        if self.context.integer:
             part |= {
                 # Speed or size is a choice among candidates, and the precision one of the target: the master is one.
                 "quantize": recipe.quantize.model_dump(mode="json", exclude={"prefer", "precision"}),
@@ -78,7 +77,7 @@ class QuantizeStage(Stage):
         example = torch.from_numpy(samples[[0, -1]])
         export_float(student, example, out / "float.onnx")
         float_proof = _prove_float(student, out, samples, labels)
-        if not self.integer:
+        if not context.integer:
             return {
                 "quantization": None,
                 "rung_seconds": [],

@@ -10,7 +10,7 @@ for name in ("torch.export", "torch.fx.experimental.symbolic_shapes", "torch._su
     logging.getLogger(name).setLevel(logging.CRITICAL)
 
 from edgekd.quantize.ladder import Outcome, quantize  # noqa: E402
-from edgekd.quantize.master import export_float, write_float_weights, write_master  # noqa: E402
+from edgekd.quantize.master import export_float, rehearse_master, write_float_weights, write_master  # noqa: E402
 from edgekd.quantize.post_training import calibrated  # noqa: E402
 from edgekd.quantize.prepared import Prepared, prepare  # noqa: E402
 from edgekd.quantize.sensitivity import measure_sensitivity  # noqa: E402
@@ -23,6 +23,7 @@ __all__ = [
     "measure_sensitivity",
     "prepare",
     "quantize",
+    "rehearse_master",
     "write_float_weights",
     "write_master",
 ]

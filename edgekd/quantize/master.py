@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,18 @@ def write_master(prepared: Prepared, example: Tensor, out: Path) -> Master:
     master = Master(out / "master.onnx", tuple(sites))
     master.save_table(out / "sites.json")
     return master
+
+
+def rehearse_master(prepared: Prepared, example: Tensor) -> None:
+    """Write a master of ``prepared``, which is not calibrated, and throw it away: what fails there fails now.
+
+    Weights get their own ranges; those of what flows between layers do not matter here.
+    """
+    for layer in layers(prepared.module):
+        if layer.quantizer is not None:
+            layer.quantizer(layer.weight)
+    with tempfile.TemporaryDirectory() as folder:
+        write_master(prepared, example, Path(folder))
 
 
 def write_float_weights(master: Path, prepared: Prepared, floating: Prepared, path: Path) -> None:

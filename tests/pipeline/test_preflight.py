@@ -108,6 +108,19 @@ def test_a_student_that_cannot_be_exported_is_told_before_training(nets: Path) -
     check_training(Context(recipe(teacher=model("untraceable"), student=model("logits")), jobs=1))
 
 
+def test_a_student_of_which_no_master_can_be_written_is_told_before_training(
+    nets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: Any) -> None:
+        raise KeyError("a fault of the conversion")
+
+    monkeypatch.setattr("edgekd.quantize.master.rename_values", broken)
+    with pytest.raises(KeyError, match="a fault of the conversion"):
+        check_training(Context(recipe(student=model("logits")), jobs=1))
+    # A build without integers writes none.
+    check_training(Context(recipe(student=model("logits")), jobs=1, integer=False))
+
+
 def target(**parts: Any) -> Target:
     return Target.model_validate({"name": "t", "backend": "onnxruntime"} | parts)
 
