@@ -1,13 +1,14 @@
 """edgekd's own gate: may the bundle that this working tree builds replace the one that a release (or a commit) built?
 
-    uv run python benchmarks/gate_self.py                        # against the last release
+    uv run python benchmarks/gate_self.py                        # against the last release's bundle
     uv run python benchmarks/gate_self.py --ref origin/main
     uv run python benchmarks/gate_self.py --reference digits-onnxruntime-cpu.zip --max-slowdown 1.03 --out gate
+    uv run python benchmarks/gate_self.py --keep benchmarks/reference/digits-onnxruntime-cpu.zip      # at a release
 
 The built-in recipe ``digits`` (its seed is fixed) is built by the working tree; what the store holds is not made again.
-The reference is what a commit builds (by default that of the newest tag ``v*`` in the history) in a git worktree of its
-own, with its own locked packages, kept under commit and target; or a bundle's folder, or an archive of one (.zip, .tar,
-.tar.gz, as a release carries it). All other options are ``edgekd bench``'s, whose exit code this one's is: 0 passed, 3
+The reference is the bundle that the last release left in benchmarks/reference; or what a commit builds in a git
+worktree of its own, with its own locked packages, kept under commit and target; or a bundle's folder, or an archive of
+one (.zip, .tar, .tar.gz). All other options are ``edgekd bench``'s, whose exit code this one's is: 0 passed, 3
 regression, 6 inconclusive, 2 bad input. Only the gate writes to stdout.
 """
 
@@ -31,6 +32,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 EDGEKD = [sys.executable, "-m", "edgekd"]
 RECIPE, TARGET = "digits", "onnxruntime-cpu"
+RELEASED = ROOT / "benchmarks" / "reference" / f"{RECIPE}-{TARGET}.zip"
 WORK = ROOT / "build" / "gate-self"
 # timm too, though the recipe needs none of it: its version is part of the store's keys.
 EXTRAS = ("build", "onnxruntime", "openvino", "timm")
@@ -51,8 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--ref", help="a commit, branch or tag that builds the reference (default: the last release)")
-    which.add_argument("--reference", type=Path, help="a bundle's folder, or an archive of one")
+    which.add_argument("--ref", help="a commit, branch or tag that builds the reference")
+    which.add_argument("--reference", type=Path, help="a bundle's folder, or an archive of one (default: what the last "
+                       "release left in benchmarks/reference)")  # fmt: skip
+    which.add_argument("--keep", type=Path, metavar="ZIP", help="only build, and write the bundle there")
     parser.add_argument("--bundle", type=Path, help="the new bundle, where it was built already")
     parser.add_argument("--target", default=TARGET)
     parser.add_argument("--work", type=Path, default=WORK, help="where bundles are kept (default build/gate-self)")
@@ -61,10 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(dir=work) as scratch:
-            if options.reference:
-                reference = find_reference(options.reference, Path(scratch))
+            if options.keep:
+                keep(options.bundle or build(EDGEKD, options.target, work / "new"), options.keep, Path(scratch))
+                return 0
+            if options.ref:
+                reference = build_reference(options.ref, options.target, work)
             else:
-                reference = build_reference(options.ref or last_release(), options.target, work)
+                reference = find_reference(options.reference or released(options.target), Path(scratch))
             new = options.bundle or build(EDGEKD, options.target, work / "new")
             return subprocess.run([*EDGEKD, "bench", str(new), "--against", str(reference), *gate]).returncode
     except Refused as error:
@@ -75,15 +82,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def last_release() -> str:
-    """The newest tag of a release in the history of the working tree's commit."""
-    told = _git("describe", "--tags", "--abbrev=0", "--match", "v*")
-    if told.returncode:
-        raise Refused(
-            "there is no release yet: no tag v* in the history of this commit\n"
-            "  name a commit: --ref origin/main; if there are releases, fetch their tags: git fetch --tags"
-        )
-    return told.stdout.strip()
+def released(target: str) -> Path:
+    """The bundle that the last release left."""
+    if target != TARGET:
+        raise Refused(f"the last release left a bundle for {TARGET} alone\n  name a commit instead: --ref origin/main")
+    return RELEASED
+
+
+def keep(bundle: Path, archive: Path, scratch: Path) -> None:
+    """Write ``bundle`` as a .zip at ``archive``, whole or not at all."""
+    try:
+        made = Path(shutil.make_archive(str(scratch / "kept"), "zip", bundle.parent, bundle.name))
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        temporary = archive.with_name(f".{archive.name}.tmp")
+        shutil.copyfile(made, temporary)
+        temporary.replace(archive)
+    except OSError as error:
+        raise Refused(f"{archive}: cannot be written: {error.strerror}") from error
 
 
 def find_reference(path: Path, scratch: Path) -> Path:
