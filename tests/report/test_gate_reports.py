@@ -171,7 +171,7 @@ def of_versions(old: str | None, new: str | None, here: str | None) -> GateResul
 def test_bundles_of_another_version_of_the_runtime_are_told(old, new, here, words) -> None:
     result = of_versions(old, new, here)
     html = render_gate_html(result)
-    for page in (shown(result, 300), render_gate_markdown(result), html):
+    for page in (shown(result, 300), render_gate_markdown(result), render_junit(result), html):
         assert words in plain(page).replace("\\", "")
     assert ("ran here" in html) == (here is not None)
 
@@ -188,7 +188,7 @@ def test_bundles_of_another_version_of_the_runtime_are_told(old, new, here, word
 def test_bundles_of_the_version_that_runs_are_not(old, new, here) -> None:
     result = of_versions(old, new, here)
     assert built_with(result) == ""
-    for page in (shown(result, 300), render_gate_markdown(result), render_gate_html(result)):
+    for page in (shown(result, 300), render_gate_markdown(result), render_junit(result), render_gate_html(result)):
         assert "fastest under" not in plain(page)
 
 

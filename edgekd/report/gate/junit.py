@@ -47,6 +47,7 @@ def render_junit(result: GateResult) -> str:
         told.summary(result),
         told.measured(result),
         told.width(result),
+        told.built_with(result),
         disturbed_words(result),
     )
     ElementTree.SubElement(suite, "system-out").text = _clean("\n".join(line for line in lines if line))
