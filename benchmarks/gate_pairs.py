@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from gate_models import feeds, save_chain
 
 from edgekd.runtime.compare import Pair, measure_pairs
@@ -24,8 +23,7 @@ from edgekd.runtime.gate import SECONDS, compare_until_decided
 from edgekd.runtime.machine import describe_machine, machine_key, machine_name
 from edgekd.runtime.process import start
 from edgekd.runtime.sequential import Plan, planned_looks
-from edgekd.runtime.session_onnxruntime import session_options
-from edgekd.runtime.sessions import open_session
+from edgekd.runtime.session_onnxruntime import OnnxRuntimeSession
 from edgekd.runtime.spec import ModelSpec, save_arrays
 from edgekd.runtime.staging import equal_paths
 from edgekd.runtime.timing import timed
@@ -64,7 +62,7 @@ CONDITIONS = (
 class Collection:
     """The pairs of every state and condition: rows of log ratio, seconds, both medians in ms, pressure and steal.
 
-    ``live`` holds whole comparisons: verdict, pairs, seconds, ratio.
+    ``live`` holds whole comparisons: verdict, pairs, seconds, ratio. Their pairs are among ``pairs``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -136,7 +134,10 @@ def collect_live(
     budget_s: float,
     say: Callable[[str], object] = print,
 ) -> None:
-    """Whole comparisons, live, until each condition has ``count`` in each state."""
+    """Whole comparisons, live, until each condition has ``count`` in each state; their pairs are kept like all others.
+
+    Comparisons take turns between conditions, so that what the machine goes through meets all alike.
+    """
     base, specs = models(folder, conditions)
     for state in states:
         with load(state):
@@ -151,6 +152,8 @@ def collect_live(
                     verdict = "error" if run.failure else run.decision.verdict
                     ratio = float(np.exp(run.decision.looks[-1].mean)) if run.decision.looks else None
                     rows.append([verdict, len(run.pairs), round(time.monotonic() - begin, 2), ratio])
+                    measured = zip(run.pairs, run.seconds, strict=True)
+                    collection.rows("pairs", state, one.name).extend(_row(*each) for each in measured)
                     collection.save()
                     say(f"{state}, {one.name}, live {number + 1} of {count}: {verdict} after {len(run.pairs)} pairs")
 
@@ -169,13 +172,24 @@ def measure_overhead(folder: Path) -> dict[str, float]:
         median = float(np.median(worker.block(300.0)))
         loop = float(np.median([worker.overhead_ns() for _ in range(5)]))
     inputs = feeds()
-    session = open_session(spec.path, "onnxruntime", threads=1)
-    bare = onnxruntime.InferenceSession(spec.path, session_options(1), providers=["CPUExecutionProvider"])
-    names = [output.name for output in bare.get_outputs()]
-    calls = partial(session.run, inputs), partial(bare.run, names, inputs)
-    blocks = np.array([[np.median(timed(call, ms=20.0)) for call in calls] for _ in range(25)])
-    call = float(np.median(blocks[:, 0] - blocks[:, 1]))
+    session = OnnxRuntimeSession(spec.path, threads=1)
+    # The very session: two of one model differ by more, for where their memory lies.
+    bare, names = session._session, [output.name for output in session.outputs]
+    call = difference_ns(partial(session.run, inputs), partial(bare.run, names, inputs))
     return {"loop_ns": loop, "call_ns": call, "model_ms": median / 1e6, "share": (loop + call) / median}
+
+
+def difference_ns(one: Callable[[], Any], other: Callable[[], Any], runs: int = 4000) -> float:
+    """How much longer ``one`` takes: the median of differences of neighbouring runs.
+
+    Not of blocks' medians: those wander by more than the microsecond that is looked for.
+    """
+    differences = []
+    for index in range(runs):
+        calls = (one, other) if index % 2 else (other, one)
+        first, second = (timed(call, ms=0)[0] for call in calls)
+        differences.append(first - second if index % 2 else second - first)
+    return float(np.median(differences))
 
 
 def models(folder: Path, conditions: Sequence[Condition]) -> tuple[ModelSpec, list[ModelSpec]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import time
+from functools import partial
 
 import numpy as np
 import pytest
-from gate_pairs import CONDITIONS, Collection, collect, load, measure_overhead, models
+from gate_pairs import CONDITIONS, Collection, collect, collect_live, difference_ns, load, measure_overhead, models
 from gate_rates import _state
 from gate_replay import lower95, random_draws, replay, upper95, windows
 from hypothesis import given
@@ -93,13 +94,37 @@ def test_the_result_has_the_promised_names(tmp_path):
     told = json.loads(json.dumps(_state(collection, "idle", list(CONDITIONS), 50)))
     assert told["aa_tolerance_0"].keys() >= {"alarms", "runs", "upper95"}
     assert told["at_tolerance"].keys() >= {"alarms", "runs", "upper95"}
+    # The pool lies 2 % below the tolerance that it is held against; centred it lies upon it.
+    assert told["at_tolerance"]["passed"] == 50
+    assert told["at_tolerance"]["centred"]["passed"] <= 5
     for name in ("planted_5", "natural"):
+        assert told[name]["centred"] is None
         assert told[name]["found"] >= 45
         assert told[name]["runs"] == 50
         assert told[name]["lower95"] == lower95(told[name]["found"], 50)
         assert told[name]["needs_seconds"] == 60.0
         assert told[name]["pool"]["measured_ratio"] == pytest.approx(1.051, abs=0.01)
     assert told["seconds_p50"] > 10
+
+
+def test_pairs_of_live_comparisons_are_kept(tmp_path):
+    collection = Collection(tmp_path / "pairs.json")
+    collect_live(collection, tmp_path, ["idle"], CONDITIONS[:1], 1, budget_s=2.0, say=lambda _: None)
+    kept = Collection(tmp_path / "pairs.json")
+    [[verdict, pairs, seconds, _]] = kept.rows("live", "idle", "aa_tolerance_0")
+    assert verdict == "inconclusive"
+    rows = kept.rows("pairs", "idle", "aa_tolerance_0")
+    assert len(rows) == pairs
+    assert 0 < sum(row[1] for row in rows) <= seconds + 0.02  # rounded to 0.01 s
+
+
+def test_a_difference_of_a_microsecond_is_found():
+    def spin(until: int) -> None:
+        end = time.perf_counter_ns() + until
+        while time.perf_counter_ns() < end:
+            pass
+
+    assert difference_ns(partial(spin, 6_000), partial(spin, 4_000), 400) == pytest.approx(2_000, rel=0.3)
 
 
 def test_the_load_is_there_and_goes(tmp_path):
