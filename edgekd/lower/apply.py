@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from types import ModuleType
 
@@ -33,7 +34,10 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
     Raises:
         ValueError: the form keeps layers in float that the master does not have.
     """
-    graph = Graph(onnx.load(master.path))
+    model = onnx.load(master.path)
+    # As it was, for the cures; the graph below is changed in place.
+    original = None if vnni else copy.deepcopy(model)
+    graph = Graph(model)
     graph.untie_weights()
     unknown = form.float_layers - graph.producer.keys()
     if unknown:
@@ -63,10 +67,9 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
         if data is not None and _is_integer(graph, layer.node, in_float, rules):
             reads[layer.node.output[0]] = data.input[0]
     cures = Cures()
-    if not vnni:
+    if original is not None:
         # On the master, as the check: what several operators read has a site there, which may be gone here.
-        original = Graph(onnx.load(master.path))
-        cures = cures_of(original, reads, {site.tensor for site in graph.sites()}, sites, form)
+        cures = cures_of(Graph(original), reads, {site.tensor for site in graph.sites()}, sites, form)
     for layer in graph.layers():
         if layer.node.output[0] in reads:
             _write_weight(graph, layer, sites[reads[layer.node.output[0]]], form, cures)
