@@ -29,6 +29,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgekd.store import write_bytes_atomic
+
 ROOT = Path(__file__).resolve().parents[1]
 EDGEKD = [sys.executable, "-m", "edgekd"]
 RECIPE, TARGET = "digits", "onnxruntime-cpu"
@@ -94,9 +96,7 @@ def keep(bundle: Path, archive: Path, scratch: Path) -> None:
     try:
         made = Path(shutil.make_archive(str(scratch / "kept"), "zip", bundle.parent, bundle.name))
         archive.parent.mkdir(parents=True, exist_ok=True)
-        temporary = archive.with_name(f".{archive.name}.tmp")
-        shutil.copyfile(made, temporary)
-        temporary.replace(archive)
+        write_bytes_atomic(archive, made.read_bytes())
     except OSError as error:
         raise Refused(f"{archive}: cannot be written: {error.strerror}") from error
 
