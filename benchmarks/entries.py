@@ -14,9 +14,10 @@ from edgekd.errors import EdgekdError
 from edgekd.forms import CompiledModel, QuantForm
 from edgekd.measure import ModelSpec
 from edgekd.measure.proof import prove
-from edgekd.pipeline.candidates import Made, lowered, proof_hops, session_run
+from edgekd.pipeline.candidates import CandidateMaker, Made, proof_hops, session_run
 from edgekd.pipeline.mixed import PAYING, with_short_floats
 from edgekd.pipeline.mixed_speed import profile_layers
+from edgekd.runtime.process import start
 from edgekd.stage import NoProgress
 from edgekd.target import Target
 
@@ -39,54 +40,42 @@ def our_entries(files: NetworkFiles, backend: Backend, target: Target) -> tuple[
     """
     forms = backend.candidates(target)
     maker = _Maker(files, backend, target)
-    made = [(form, maker.add(form, needed=form is forms[0])) for form in forms[:-1]]
-    if made[0][1] is not None and forms[0].integer:
-        here = [(form, compiled) for form, compiled in made if compiled is not None]
-        for form in _paying(files, backend, target, *here[with_short_floats([form for form, _ in here])]):
+    for form in forms[:-1]:
+        maker.add(form, needed=form is forms[0])
+    if maker.made and forms[0].integer:
+        made = [QuantForm.from_json(one.row["form"]) for one in maker.made]
+        base = with_short_floats(made)
+        for form in _paying(files, backend, target, made[base], maker.made[base]):
             maker.add(form)
     maker.add(forms[-1], needed=True)
-    return maker.entries, maker.left
+    entries = []
+    for one in maker.made:
+        name, integer = one.row["name"], one.row["integer"]
+        entries.append(_entry(files, backend, target, one.compiled, name, ours=True, integer=integer))
+        entries[-1].row["proof"] = one.row["proof"]
+    return entries, maker.left
 
 
-class _Maker:
-    """Makes entries of forms; ``left`` tells those that do not hold."""
+class _Maker(CandidateMaker):
+    """Keeps, and tells, a form that does not hold: random networks may make much of the smallest difference."""
 
     def __init__(self, files: NetworkFiles, backend: Backend, target: Target) -> None:
-        self.files, self.backend, self.target = files, backend, target
-        self.entries: list[Entry] = []
-        self.left: list[dict[str, str]] = []
-        self._seen: set[bytes] = set()
+        super().__init__(backend, target, files.folder, files.folder / target.name, NoProgress())
+        self.files = files
 
-    def add(self, form: QuantForm, *, needed: bool = False) -> CompiledModel | None:
-        """The compiled form, with an entry; None where it is another one's graph, or left out."""
-        files, backend, target = self.files, self.backend, self.target
+    def prove(self, form: QuantForm, compiled: CompiledModel) -> Any:
+        """ "ok", or what a build would say, on the held-out samples."""
+        files = self.files
+        hops = proof_hops(self.backend, self.target, files.folder, form, compiled, compiled.path.parent)
         try:
-            model = lowered(files.folder, form, vnni=target.has_vnni())
-            graph = model.graph.SerializeToString() + form.float_type.encode()
-            integers = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-            if graph in self._seen or integers != form.integer:
-                return None
-            self._seen.add(graph)
-            place = files.folder / target.name / form.name
-            place.mkdir(parents=True)
-            (place / "model.onnx").write_bytes(model.SerializeToString())
-            compiled = backend.compile(place / "model.onnx", target, place, form=form)
+            prove(hops, files.held_out, files.reference.argmax(1), floating=files.reference)
         except EdgekdError as error:
-            if needed:
-                raise
-            self.left.append({"name": form.name, "why": error.what})
-            return None
-        entry = _entry(files, backend, target, compiled, form.name, ours=True, integer=form.integer)
-        entry.row["proof"] = _proof(files, backend, target, compiled, form)
-        self.entries.append(entry)
-        return compiled
+            return error.what
+        return "ok"
 
 
-def _paying(
-    files: NetworkFiles, backend: Backend, target: Target, form: QuantForm, compiled: CompiledModel
-) -> list[QuantForm]:
+def _paying(files: NetworkFiles, backend: Backend, target: Target, form: QuantForm, made: Made) -> list[QuantForm]:
     """The rules' own choice without the layers whose integers gain no time, as a build finds them."""
-    made = Made({"form": form.to_json()}, compiled)
     scratch = files.folder / target.name / "profile"
     found = profile_layers(backend, target, files.folder, made, scratch, files.calibration[:1], NoProgress())
     return [
@@ -113,10 +102,23 @@ def peer_entries(files: NetworkFiles, backend: Backend, target: Target) -> tuple
             for precision in precisions:
                 label = name if precision == "f32" else f"{name}, {precision} rest"
                 compiled = CompiledModel(backend.name, path, path, {"inference_precision": precision})
+                _try_in_its_own_process(files, backend, target, compiled)
                 entries.append(_entry(files, backend, target, compiled, label, ours=False, integer=True))
         except Exception as error:  # another's tool may raise anything
             failed.append({"name": name, "error": f"{type(error).__name__}: {error}"[:600]})
     return entries, failed
+
+
+def _try_in_its_own_process(files: NetworkFiles, backend: Backend, target: Target, compiled: CompiledModel) -> None:
+    """Open a file where a runtime that crashes on it takes nothing along.
+
+    Raises:
+        WorkerFailed: it does not open, or its process died.
+    """
+    feeds = {"input": files.held_out[:1]}
+    spec = ModelSpec.of(backend, compiled, target, feeds, files.folder / "feeds", label=compiled.path.name)
+    with start(spec) as worker:
+        worker.load(spec)
 
 
 def _entry(
@@ -146,13 +148,3 @@ def _entry(
     feeds = {"input": files.held_out[:1]}
     spec = ModelSpec.of(backend, compiled, target, feeds, files.folder / "feeds", label=name)
     return Entry(name, ours, integer, row, spec)
-
-
-def _proof(files: NetworkFiles, backend: Backend, target: Target, compiled: CompiledModel, form: QuantForm) -> str:
-    """ "ok", or what a build would say: the hops from where the form begins to the compiled model."""
-    hops = proof_hops(backend, target, files.folder, form, compiled, compiled.path.parent)
-    try:
-        prove(hops, files.held_out, files.reference.argmax(1), floating=files.reference)
-    except EdgekdError as error:
-        return error.what
-    return "ok"

@@ -11,14 +11,15 @@ and only the second meeting is reported: ``ours_over_best_peer`` and ``ours_over
 
 Accuracy is that of the compiled models, on samples that nobody calibrated on: the signal-to-noise ratio of the logits
 in dB against the float network in PyTorch (``snr_db``), and the share of equal top-1 decisions (``agreement``).
-``peer_snr_db`` is the best among the peers' int8 files. Ours is the fastest of edgekd's forms that is at least as
-accurate as that; where no integer one is, the fastest of all, and the row shows it. ``unmatched_peers`` are the files
-that none of edgekd's forms (float ones too) equals in both accuracy and the race's time.
+``peer_snr_db`` is the best among the peers' int8 files. Ours is the fastest of edgekd's forms that is as accurate as
+that to 0.5 dB (float always is) and as fast as the fastest file of the race; where none is both, the fastest as
+accurate, or where no integer one is, the fastest of all, and the row shows it. ``unmatched_peers`` are the files that
+none of edgekd's forms (float ones too) equals in both accuracy and the race's time.
 
-All calibrate on the same samples; edgekd tries the calibrations of starts.py and keeps the best by these samples, for
-both backends one. Networks have random weights, see networks.py: the figures compare files of one network, they are no
-accuracies of trained ones. What fails stands in its row as ``error``. The rows of tensorrt-rtx tell what its parser and
-builder, which need no GPU, say of each form; they have no latencies.
+All get the same samples to calibrate on; edgekd tries the calibrations of starts.py, and keeps some of the samples back
+to choose by, for both backends one. Networks have random weights, see networks.py: the figures compare files of one
+network, they are no accuracies of trained ones. What fails stands in its row as ``error``. The rows of tensorrt-rtx
+tell what its parser and builder, which need no GPU, say of each form; they have no latencies.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ from typing import Any
 
 from networks import NETWORKS, make_network
 from rows import measure_backend
-from starts import Options, make_files
+from starts import SETTINGS, Options, make_files
 
 from edgekd.measure import describe_machine
+from edgekd.store import write_text_atomic
 
 BACKENDS = ("onnxruntime", "openvino", "tensorrt-rtx")
 RESULTS = Path(__file__).parent / "results"
@@ -55,6 +57,9 @@ def main() -> int:
     parser.add_argument("--calibration", type=int, default=64, help="samples that all calibrate on")
     parser.add_argument("--held-out", type=int, default=64, help="samples that accuracy is told on")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--starts", type=int, default=len(SETTINGS), metavar="N", help="try the first N of edgekd's calibrations"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--save", type=Path, help=f"write rows here as they come (such as {RESULTS.name}/NAME.json), "
                         "and go on from the rows that are there")  # fmt: skip
@@ -65,7 +70,16 @@ def main() -> int:
         parser.error(f"unknown model {', '.join(unknown)}; known are {', '.join(NETWORKS)}, or all")
     if "openvino" in arguments.backends and not _installed("nncf"):
         parser.error("NNCF is not installed; install the peers with: uv sync --group peers")
-    options = Options(arguments.seconds, arguments.pairs, arguments.calibration, arguments.held_out, arguments.seed)
+    if not 1 <= arguments.starts <= len(SETTINGS):
+        parser.error(f"--starts is {arguments.starts}; it must be 1 to {len(SETTINGS)}")
+    options = Options(
+        arguments.seconds,
+        arguments.pairs,
+        arguments.calibration,
+        arguments.held_out,
+        arguments.seed,
+        arguments.starts,
+    )
     result = run(names, arguments.backends, options, arguments.save)
     if arguments.json:
         print(json.dumps(result, indent=1))
@@ -97,7 +111,8 @@ def run(names: list[str], backends: list[str], options: Options, save: Path | No
                 print(line(row), flush=True)
                 rows.append(row)
                 if save:
-                    _write(save, head | {"rows": rows})
+                    save.parent.mkdir(parents=True, exist_ok=True)
+                    write_text_atomic(save, json.dumps(head | {"rows": rows}, indent=1) + "\n")
     return head | {"rows": rows}
 
 
@@ -151,13 +166,6 @@ def _installed(package: str) -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
-
-
-def _write(path: Path, result: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=1) + "\n")
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ from edgekd.target import load_target
 BUILT_FOR = ("jetson-orin", "rtx")
 # The first meeting: pairs of processes, and its share of the seconds.
 RACE_PAIRS, RACE_SHARE = 3, 0.4
+# Two files whose signal-to-noise ratios differ by less are equally accurate: other samples of the same kind move the
+# difference between two files of one network by about a decibel.
+ACCURATE_DB = 0.5
 
 
 def measure_backend(files: NetworkFiles, backend_name: str, options: Options) -> dict[str, Any]:
@@ -53,8 +56,8 @@ def measure_backend(files: NetworkFiles, backend_name: str, options: Options) ->
             ratios = {one.label: one.ratio for one in race} | {floats[-1].name: 1.0}
             for entry in [*ours, *others]:
                 entry.row["race_over_float"] = ratios[entry.name]
-            chosen = min(_fitting(ours, bar), key=lambda entry: ratios[entry.name])
             best = min([*others, *floats], key=lambda entry: ratios[entry.name])
+            chosen = _choose(ours, bar, ratios, ratios[best.name])
             row |= _meet(chosen, best, floats[-1], options)
     layers = chosen.row["integer"], chosen.row["compute"]
     return row | {
@@ -76,10 +79,21 @@ def measure_backend(files: NetworkFiles, backend_name: str, options: Options) ->
     }
 
 
+def _choose(ours: list[Entry], bar: float | None, ratios: dict[str, float], quick: float) -> Entry:
+    """The fastest of ours that is as accurate as the peers' best file and as fast as ``quick``, the fastest file.
+
+    Where none is both, the fastest of those as accurate, or of all where no integer one is.
+    """
+    fit = _fitting(ours, bar)
+    both = [entry for entry in fit if ratios[entry.name] <= quick]
+    if not both and not any(entry.integer for entry in fit):
+        fit = ours
+    return min(both or fit, key=lambda entry: ratios[entry.name])
+
+
 def _fitting(ours: list[Entry], bar: float | None) -> list[Entry]:
-    """Ours that are as accurate as the peers' best file; where no integer one is, all."""
-    fit = [entry for entry in ours if bar is None or entry.row["snr_db"] >= bar]
-    return fit if any(entry.integer for entry in fit) else ours
+    """Ours that are as accurate as the peers' best file; float forms always are."""
+    return [entry for entry in ours if bar is None or entry.row["snr_db"] >= bar - ACCURATE_DB or not entry.integer]
 
 
 def _unmatched(ours: list[Entry], others: list[Entry]) -> list[str]:
@@ -87,7 +101,8 @@ def _unmatched(ours: list[Entry], others: list[Entry]) -> list[str]:
 
     def matches(one: Entry, other: Entry) -> bool:
         return bool(
-            one.row["race_over_float"] <= other.row["race_over_float"] and one.row["snr_db"] >= other.row["snr_db"]
+            one.row["race_over_float"] <= other.row["race_over_float"]
+            and one.row["snr_db"] >= other.row["snr_db"] - ACCURATE_DB
         )
 
     return [other.name for other in others if not any(matches(one, other) for one in ours)]

@@ -1,7 +1,8 @@
 """What everybody's files of one network start from: samples, the float file, and edgekd's master.
 
-edgekd calibrates in a few ways that its recipes offer and keeps the one whose compiled int8 files are nearest to float
-on the calibration samples, on the backend where it is worst: one master for all of them.
+edgekd calibrates in a few ways that its recipes offer and keeps the one whose compiled int8 files are nearest to float,
+on the backend where it is worst: one master for all of them. Everybody gets the same samples; edgekd keeps a third of
+them back for that choice, since a bias that was corrected on samples is always right on these.
 """
 
 from __future__ import annotations
@@ -19,11 +20,22 @@ from edgekd.backends import get_backend
 from edgekd.errors import EdgekdError
 from edgekd.pipeline.candidates import lowered, session_run
 from edgekd.quantize import calibrated, export_float, write_master
+from edgekd.quantize.post_training import Techniques
 from edgekd.target import load_calibration, load_target
 
 TARGETS = {"onnxruntime": "onnxruntime-cpu", "openvino": "openvino-cpu"}
-# Calibration policies, and whether biases are corrected.
-SETTINGS = tuple((policy, corrected) for policy in ("min-max", "moving-average") for corrected in (False, True))
+# Calibration policies, each with what else is done; the first ones are tried where a run is to be short.
+SETTINGS = tuple(
+    (policy, techniques)
+    for techniques in (
+        Techniques(),
+        Techniques(bias_correction=True),
+        Techniques(equalization=True, bias_correction=True),
+    )
+    for policy in ("min-max", "moving-average", "mse")
+)
+# Of the samples, the share that the choice among them is made on.
+CHOOSING = 1 / 3
 BATCH = 16
 # Batches over which extremes are averaged.
 AVERAGED = 8
@@ -31,24 +43,29 @@ AVERAGED = 8
 
 @dataclass(frozen=True)
 class Options:
-    """What a run measures with; ``seconds`` of runs a row (0: not timed), ``pairs`` in the second meeting."""
+    """What a run measures with; ``seconds`` of runs a row (0: not timed), ``pairs`` in the second meeting.
+
+    ``starts``: how many of `SETTINGS` are tried.
+    """
 
     seconds: float = 60.0
     pairs: int = 8
     calibration: int = 64
     held_out: int = 64
     seed: int = 0
+    starts: int = len(SETTINGS)
 
     def to_json(self) -> dict[str, Any]:
-        """What the samples are, and how long is measured."""
-        return asdict(self) | {"images": "dead leaves, benchmarks/networks.py", "threads": 2, "batch": 1}
+        """What the samples are, and how long is measured; each row tells its own starts."""
+        told = {key: value for key, value in asdict(self).items() if key != "starts"}
+        return told | {"images": "dead leaves, benchmarks/networks.py", "threads": 2, "batch": 1}
 
 
 @dataclass(frozen=True)
 class NetworkFiles:
     """One network: ``folder`` has float.onnx and master.onnx; samples (N, 3, 224, 224), ``reference`` (N, 1000).
 
-    ``calibrated`` tells how the master was, ``tried`` each way's signal-to-noise ratio in dB on calibration samples.
+    ``calibrated`` tells how the master was, ``tried`` each way's signal-to-noise ratio in dB on the samples kept back.
     """
 
     name: str
@@ -69,14 +86,16 @@ def make_files(name: str, network: torch.nn.Module, folder: Path, options: Optio
     tried: dict[str, float] = {}
     error = ""
     try:
-        wanted = _torch_outputs(network, calibration)
-        for policy, bias_correction in SETTINGS:
-            setting = policy + (" with bias correction" if bias_correction else "")
+        kept = max(int(CHOOSING * len(calibration)), 1)
+        seen, choosing = calibration[:-kept], calibration[-kept:]
+        wanted = _torch_outputs(network, choosing)
+        for policy, techniques in SETTINGS[: options.starts]:
+            setting = _setting(policy, techniques)
             place = folder / "starts" / setting
             place.mkdir(parents=True)
-            _write_master(network, calibration, policy, bias_correction, place)
+            _write_master(network, seen, policy, techniques, place)
             tried[setting] = min(
-                _compiled_snr_db(place, target, calibration.numpy(), wanted) for target in TARGETS.values()
+                _compiled_snr_db(place, target, choosing.numpy(), wanted) for target in TARGETS.values()
             )
         best = max(tried, key=lambda setting: tried[setting])
         for file in [one for one in (folder / "starts" / best).iterdir() if one.is_file()]:
@@ -95,12 +114,17 @@ def snr_db(outputs: np.ndarray, reference: np.ndarray) -> float:
     return float(10 * np.log10(power / max(noise, power * 1e-20)))
 
 
+def _setting(policy: str, techniques: Techniques) -> str:
+    """As "min-max, bias correction"."""
+    return ", ".join([policy, *(name.replace("_", " ") for name, used in asdict(techniques).items() if used)])
+
+
 def _write_master(
-    network: torch.nn.Module, calibration: torch.Tensor, policy_name: str, bias_correction: bool, folder: Path
+    network: torch.nn.Module, calibration: torch.Tensor, policy_name: str, techniques: Techniques, folder: Path
 ) -> None:
     batch_size = max(len(calibration) // AVERAGED, 1)
     policy = load_calibration(policy_name).model_copy(update={"samples": len(calibration), "batch_size": batch_size})
-    prepared = calibrated(network, calibration.split(BATCH), policy, bias_correction=bias_correction)
+    prepared = calibrated(network, calibration.split(BATCH), policy, **asdict(techniques))
     write_master(prepared, calibration[:2], folder)
 
 

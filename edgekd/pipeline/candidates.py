@@ -57,7 +57,7 @@ class CandidateMaker:
             if graph in self._seen or integers != form.integer:
                 return None
             self._seen.add(graph)
-            one = _make(self.backend, self.target, self.folder, self.out, form, model)
+            one = self._make(form, model)
         except (Missing, StoreFailed):
             raise
         except EdgekdError as error:
@@ -68,6 +68,46 @@ class CandidateMaker:
             return None
         self.made.append(one)
         return one
+
+    def prove(self, form: QuantForm, compiled: CompiledModel) -> list[dict[str, Any]]:
+        """What the proof found, hop by hop (`proof_hops`), on the quantize stage's samples.
+
+        Raises:
+            ProofFailed: the form does not hold.
+        """
+        stored = np.load(self.folder / "proof_samples.npz")
+        with TemporaryDirectory() as scratch:
+            hops = proof_hops(self.backend, self.target, self.folder, form, compiled, Path(scratch))
+            try:
+                results = prove(hops, stored["samples"], stored["labels"], floating=stored["outputs"])
+                return [result.to_json() for result in results]
+            except ProofFailed as error:
+                place = compiled.path.parent
+                drift = drift_of(self.backend, self.target, self.folder, form, compiled, place)
+                raise with_layer(error, drift) from error
+
+    def _make(self, form: QuantForm, model: Any) -> Made:
+        from edgekd.lower import overflow_rows
+
+        place = self.out / "candidates" / form.name
+        place.mkdir(parents=True)
+        (place / "model.onnx").write_bytes(model.SerializeToString())
+        compiled = self.backend.compile(place / "model.onnx", self.target, place, form=form)
+        overflow: list[dict[str, Any]] = []
+        if form.integer:
+            overflow = overflow_rows(Master.load(self.folder), model, form, vnni=self.target.has_vnni())
+        row = {
+            "name": form.name,
+            "integer": form.integer,
+            "form": form.to_json(),
+            "onnx": compiled.onnx.relative_to(self.out).as_posix(),
+            "path": compiled.path.relative_to(self.out).as_posix(),
+            "size_bytes": compiled.path.stat().st_size,
+            "meta": compiled.meta,
+            "overflow": overflow,
+            "proof": self.prove(form, compiled),
+        }
+        return Made(row, compiled)
 
 
 def make_candidates(backend: Backend, target: Target, folder: Path, out: Path, progress: Progress) -> CandidateMaker:
@@ -110,42 +150,6 @@ def session_run(session: Any) -> Callable[[np.ndarray], np.ndarray]:
 def compiled_model(folder: Path, row: dict[str, Any], target: Target) -> CompiledModel:
     """The compiled candidate that a row of choice.json describes."""
     return CompiledModel(target.backend, folder / row["path"], folder / row["onnx"], row["meta"])
-
-
-def _make(backend: Backend, target: Target, folder: Path, out: Path, form: QuantForm, model: Any) -> Made:
-    from edgekd.lower import overflow_rows
-
-    place = out / "candidates" / form.name
-    place.mkdir(parents=True)
-    (place / "model.onnx").write_bytes(model.SerializeToString())
-    compiled = backend.compile(place / "model.onnx", target, place, form=form)
-    row = {
-        "name": form.name,
-        "integer": form.integer,
-        "form": form.to_json(),
-        "onnx": compiled.onnx.relative_to(out).as_posix(),
-        "path": compiled.path.relative_to(out).as_posix(),
-        "size_bytes": compiled.path.stat().st_size,
-        "meta": compiled.meta,
-        "overflow": overflow_rows(Master.load(folder), model, form, vnni=target.has_vnni()) if form.integer else [],
-        "proof": _prove(backend, target, folder, form, compiled),
-    }
-    return Made(row, compiled)
-
-
-def _prove(
-    backend: Backend, target: Target, folder: Path, form: QuantForm, compiled: CompiledModel
-) -> list[dict[str, Any]]:
-    """`proof_hops` on the quantize stage's samples."""
-    stored = np.load(folder / "proof_samples.npz")
-    with TemporaryDirectory() as scratch:
-        hops = proof_hops(backend, target, folder, form, compiled, Path(scratch))
-        try:
-            results = prove(hops, stored["samples"], stored["labels"], floating=stored["outputs"])
-            return [result.to_json() for result in results]
-        except ProofFailed as error:
-            place = compiled.path.parent
-            raise with_layer(error, drift_of(backend, target, folder, form, compiled, place)) from error
 
 
 def proof_hops(

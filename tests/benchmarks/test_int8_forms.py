@@ -10,7 +10,7 @@ import pytest
 import torch
 from entries import Entry
 from networks import samples
-from rows import _fitting, _unmatched, measure_backend
+from rows import _choose, _unmatched, measure_backend
 from starts import SETTINGS, Options, make_files, snr_db
 from torch import nn
 
@@ -41,11 +41,23 @@ def entry(name: str, snr: float, integer: bool = True) -> Entry:
     return Entry(name, True, integer, {"snr_db": snr}, None)  # type: ignore[arg-type]
 
 
-def test_ours_is_as_accurate_as_the_peers_best_where_an_integer_form_is():
-    ours = [entry("int8", 20), entry("mixed", 25), entry("float", 200, integer=False)]
-    assert [one.name for one in _fitting(ours, 22)] == ["mixed", "float"]
-    assert [one.name for one in _fitting(ours, 30)] == ["int8", "mixed", "float"]
-    assert _fitting(ours, None) == ours
+def chosen(snr_and_time: dict[str, tuple[float, float]], bar: float | None, quick: float) -> str:
+    ours = [entry(name, snr, integer=name != "float") for name, (snr, _) in snr_and_time.items()]
+    return _choose(ours, bar, {name: time for name, (_, time) in snr_and_time.items()}, quick).name
+
+
+def test_ours_is_the_fastest_as_accurate_as_the_peers_best():
+    ours = {"int8": (20, 0.5), "mixed": (25, 0.8), "float": (200, 1.0)}
+    assert chosen(ours, 22, 0.6) == "mixed"
+    assert chosen(ours, 22, 0.9) == "mixed"
+    assert chosen(ours, 20.4, 0.6) == "int8"
+    assert chosen(ours, None, 0.6) == "int8"
+
+
+def test_where_no_integer_form_is_as_accurate_ours_is_float_if_no_peer_is_faster_else_the_fastest():
+    ours = {"int8": (20, 0.9), "float": (200, 1.0)}
+    assert chosen(ours, 30, 1.0) == "float"
+    assert chosen(ours, 30, 0.95) == "int8"
 
 
 def test_a_peer_is_matched_by_one_form_that_is_as_fast_and_as_accurate():
