@@ -155,18 +155,20 @@ def test_paths_are_equally_long_and_lead_to_the_same_files(spec, tmp_path):
     assert replace(two, path=other.path, feeds=other.feeds, golden=other.golden, label=other.label) == other
 
 
-def test_a_planted_delay_is_its_share_of_the_runs_before(monkeypatch):
-    now = [0]
+def test_a_planted_delay_makes_runs_longer_by_its_share(monkeypatch):
+    """The planted process is calibrated on its own runs: here each costs a tenth of the spin before it more."""
+    now, last_stop, cost = [0], [0], [10_000]
 
     def clock():
         now[0] += 1
         return now[0]
 
     def run():
-        now[0] += cost[0]
+        now[0] += cost[0] + (now[0] - last_stop[0]) // 10
+        last_stop[0] = now[0]
 
     monkeypatch.setattr("time.perf_counter_ns", clock)
-    cost = [10_000]
+    monkeypatch.setattr("edgekd.runtime.planted.STRETCH_MS", 1.0)
     delayed = BusyDelay(run, 0.05)
 
     def took() -> int:
@@ -174,13 +176,17 @@ def test_a_planted_delay_is_its_share_of_the_runs_before(monkeypatch):
         delayed()
         return now[0] - start
 
-    assert took() == pytest.approx(10_000, abs=5)
     delayed.renew()
-    assert took() == pytest.approx(10_500, abs=5)
+    assert took() == pytest.approx(10_000, abs=10)
+    delayed.renew()
+    took()
+    assert took() == pytest.approx(10_500, abs=10)
     cost[0] = 20_000
-    assert [took(), took()] == pytest.approx([20_500, 20_500], abs=5)
     delayed.renew()
-    assert took() == pytest.approx(21_000, abs=5)
+    assert [took(), took()] == pytest.approx([20_500, 20_500], abs=20)
+    delayed.renew()
+    took()
+    assert took() == pytest.approx(21_000, abs=20)
 
 
 def test_a_planted_delay_is_found(spec):
