@@ -22,7 +22,7 @@ from edgekd.runtime.compare import Pair, measure_pairs
 from edgekd.runtime.gate import SECONDS, compare_until_decided
 from edgekd.runtime.machine import describe_machine, machine_key, machine_name
 from edgekd.runtime.process import start
-from edgekd.runtime.sequential import Plan, planned_looks
+from edgekd.runtime.sequential import plan_within
 from edgekd.runtime.session_onnxruntime import OnnxRuntimeSession
 from edgekd.runtime.spec import ModelSpec, save_arrays
 from edgekd.runtime.staging import equal_paths
@@ -62,10 +62,11 @@ CONDITIONS = (
 class Collection:
     """The pairs of every state and condition: rows of log ratio, seconds, both medians in ms, pressure and steal.
 
-    ``live`` holds whole comparisons: verdict, pairs, seconds, ratio. Their pairs are among ``pairs``.
+    ``live`` holds whole comparisons: verdict, pairs, seconds, ratio. Their pairs are among ``pairs``. A file that is
+    only read, not ``adding``, may be another machine's.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, adding: bool = True) -> None:
         self.path = path
         head = {
             "machine": describe_machine(),
@@ -77,7 +78,7 @@ class Collection:
         self.value: dict[str, Any] = {**head, "pairs": {}, "live": {}, "overhead": None}
         if path.exists():
             self.value = json.loads(path.read_text())
-            for key in ("machine_key", "runtime", "seconds_per_pair"):
+            for key in ("machine_key", "runtime", "seconds_per_pair") if adding else ():
                 if self.value[key] != head[key]:
                     sys.exit(f"{path}: {key} was {self.value[key]}, here it is {head[key]}; give another --file")
 
@@ -111,7 +112,8 @@ def collect(
         with load(state):
             pools = {one.name: collection.rows("pairs", state, one.name) for one in conditions}
             while min(map(len, pools.values())) < count and time.monotonic() < deadline:
-                rng = np.random.default_rng([len(pools[conditions[0].name]), STATES.index(state), 1])
+                # By what is there of all rows: live comparisons may have filled one of them already.
+                rng = np.random.default_rng([sum(map(len, pools.values())), STATES.index(state), 1])
                 for index in (int(i) for i in rng.permutation(len(conditions))):
                     pool = pools[conditions[index].name]
                     if len(pool) < count:
@@ -146,7 +148,7 @@ def collect_live(
                     rows = collection.rows("live", state, one.name)
                     if len(rows) > number:
                         continue
-                    plan = Plan(one.tolerance, looks=planned_looks(0.8 * budget_s))
+                    plan = partial(plan_within, budget_s=budget_s, tolerance=one.tolerance)
                     begin = time.monotonic()
                     run = compare_until_decided(spec, base, plan, budget_s=budget_s, seed=number)
                     verdict = "error" if run.failure else run.decision.verdict

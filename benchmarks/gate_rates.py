@@ -13,7 +13,7 @@ about 5 % at tolerance 2 % and 3 % at tolerance 1 %, planted (a busy delay of th
 natural (the chain of 19 layers with one more; with a smaller kernel for 3 %). ``measured_ratio`` tells what they were.
 
 Where an alarm is false, ``centred`` tells the rate of the same pairs, shifted together until their mean is exactly the
-tolerance: pairs are a sample, and a delay cannot be planted to a tenth of a percent.
+tolerance: pairs are a sample, and their mean is not quite what was planted.
 
 Bounds are exact binomial ones, at 95 %, over the draws. Draws share the pool's pairs, so the bounds do not tell how
 much another pool would differ; ``pool`` does: its trimmed mean with a 95 % interval, and ``windows``, the comparisons
@@ -37,7 +37,7 @@ from gate_replay import Outcome, lower95, random_draws, upper95, windows
 
 from edgekd.pipeline.alone import measuring_alone
 from edgekd.runtime.interval import trimmed_interval
-from edgekd.runtime.sequential import LOOKS, Plan, planned_looks
+from edgekd.runtime.sequential import LOOKS
 from edgekd.stage import NoProgress
 
 RESULTS = Path(__file__).parent / "results"
@@ -53,7 +53,8 @@ LONGER = (60.0, 120.0, 240.0, 480.0, 960.0)
 def main() -> int:
     """Collect, replay and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=PAIRS, help="of each condition in each state (0: only report)")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="of each condition in each state (0, and none live: "
+                        "only report, also of another machine's file)")  # fmt: skip
     parser.add_argument("--states", nargs="+", choices=STATES, default=list(STATES))
     parser.add_argument(
         "--rows", nargs="+", choices=[one.name for one in CONDITIONS], metavar="ROW", help="some of them"
@@ -68,18 +69,20 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         path = arguments.file or (folder / "pairs.json" if arguments.quick else RESULTS / "gate_pairs.json")
-        collection = Collection(path)
+        adding = bool(arguments.pairs or arguments.live)
+        collection = Collection(path, adding=adding)
         states = ["idle"] if arguments.quick else arguments.states
         rows = arguments.rows or (QUICK if arguments.quick else [one.name for one in CONDITIONS])
         conditions = [one for one in CONDITIONS if one.name in rows]
-        with measuring_alone(_Waiting()):
-            deadline = time.monotonic() + QUICK_S if arguments.quick else float("inf")
-            # Live ones first: their pairs are the experiment's too.
-            collect_live(collection, folder, states, conditions, arguments.live, budget_s=BUDGET_S, say=_say)
-            collect(collection, folder, states, conditions, arguments.pairs, deadline=deadline, say=_say)
-            if collection.value["overhead"] is None:
-                collection.value["overhead"] = measure_overhead(folder)
-                collection.save()
+        if adding:
+            with measuring_alone(_Waiting()):
+                deadline = time.monotonic() + QUICK_S if arguments.quick else float("inf")
+                # Live ones first: their pairs are the experiment's too.
+                collect_live(collection, folder, states, conditions, arguments.live, budget_s=BUDGET_S, say=_say)
+                collect(collection, folder, states, conditions, arguments.pairs, deadline=deadline, say=_say)
+                if collection.value["overhead"] is None:
+                    collection.value["overhead"] = measure_overhead(folder)
+                    collection.save()
     found = {state: _state(collection, state, conditions, arguments.draws) for state in states}
     result = {
         **(found["idle"] if arguments.quick else found),
@@ -115,16 +118,18 @@ def _state(collection: Collection, state: str, conditions: list[Condition], draw
             rows[one.name] = None
             continue
         rng = np.random.default_rng([index, STATES.index(state)])
-        plan = _plan(one, BUDGET_S)
-        outcomes = random_draws(pool, plan, BUDGET_S, draws, rng)
+        outcomes = random_draws(pool, one.tolerance, BUDGET_S, draws, rng)
         seconds += [outcome.seconds for outcome in outcomes] if one.wanted else []
-        centred = None if one.wanted else _rate(one, random_draws(_centred(pool, one), plan, BUDGET_S, draws, rng))
+        centred = None
+        if one.wanted is None:
+            shifted = _centred(pool, one)
+            centred = _rate(one, random_draws(shifted, one.tolerance, BUDGET_S, draws, rng, replace=True))
         rows[one.name] = {
             **_rate(one, outcomes),
             "seconds_p50": float(np.median([outcome.seconds for outcome in outcomes])),
             "pool": _pool(pool),
             "centred": centred,
-            "windows": _rate(one, windows(pool, plan, BUDGET_S)),
+            "windows": _rate(one, windows(pool, one.tolerance, BUDGET_S)),
             "live": _live(one, collection.rows("live", state, one.name)),
             "needs_seconds": _needs(one, pool, draws, rng) if one.wanted else None,
         }
@@ -173,15 +178,11 @@ def _live(one: Condition, rows: list[list[Any]]) -> dict[str, Any] | None:
 def _needs(one: Condition, pool: list[list[Any]], draws: int, rng: np.random.Generator) -> float | None:
     """The shortest of `LONGER` budgets at which what is wanted is found; None: not even then."""
     for budget in LONGER:
-        outcomes = random_draws(pool, _plan(one, budget), budget, max(200, draws // 4), rng)
+        outcomes = random_draws(pool, one.tolerance, budget, max(200, draws // 4), rng)
         hits = sum(outcome.verdict == "regression" for outcome in outcomes)
         if one.wanted is not None and hits >= one.wanted * len(outcomes):
             return budget
     return None
-
-
-def _plan(one: Condition, budget_s: float) -> Plan:
-    return Plan(one.tolerance, looks=planned_looks(0.8 * budget_s))
 
 
 def _print(state: str, rows: dict[str, Any]) -> None:

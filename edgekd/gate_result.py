@@ -26,7 +26,7 @@ Positive = Annotated[float, Field(gt=0)]
 RatioInterval = tuple[Positive, Positive]
 # What every reader of JSON holds exactly.
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
-# A day of measuring plans 28 looks.
+# A day of measuring plans about 28 looks.
 MOST_LOOKS = 60
 
 

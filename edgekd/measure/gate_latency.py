@@ -25,8 +25,8 @@ def paired_latency(run: GateRun) -> document.Latency:
     failed = run.failure is not None
     verdict: document.Verdict = "error" if failed else (run.decision.verdict or "inconclusive")
     need = None
-    if verdict == "inconclusive" and last is not None:
-        need = _need(run, last.mean - run.plan.limit)
+    if verdict == "inconclusive":
+        need = _need(run, last.mean - run.plan.limit if last else 0.0)
     found = document.Latency(
         method="paired",
         verdict=verdict,
@@ -92,7 +92,9 @@ def _why(found: document.Latency, tolerance: float) -> str:
     if found.failure is not None:
         return f"the {found.failure.side} model failed after {_pairs(len(found.pairs))}: {found.failure.what}"
     if found.ratio is None or found.interval is None:
-        return f"{_pairs(len(found.pairs))} in the time budget tell nothing"
+        need = f", about {found.need.seconds:.0f} s" if found.need else ""
+        count = len(found.pairs)
+        return f"the time budget had room for {_pairs(count)}, and a verdict needs {found.planned_looks[0]}{need}"
     low, high = (_percent(end - 1) for end in found.interval)
     told = f"{_percent(found.ratio - 1)} ({low} to {high}) after {_pairs(len(found.pairs))}"
     allowed = f"the {_percent(tolerance)} that are allowed"
@@ -153,7 +155,10 @@ def _self_width(run: GateRun) -> document.SelfWidth | None:
 
 
 def _need(run: GateRun, distance: float) -> document.Need | None:
-    pairs = pairs_needed(run.log_ratios, run.plan.error, distance)
+    if len(run.pairs) < 2:  # how far they spread is not known
+        pairs: int | None = run.plan.looks[0] if run.pairs else None
+    else:
+        pairs = pairs_needed(run.log_ratios, run.plan.error, distance)
     return document.Need(pairs=pairs, seconds=pairs * float(np.median(run.seconds))) if pairs else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from edgekd.runtime.gate import SECONDS, GateRun, compare_until_decided
 from edgekd.runtime.machine import describe_machine, machine_name
 from edgekd.runtime.measurements import now
 from edgekd.runtime.memory import bare_memory
-from edgekd.runtime.sequential import ERROR, Plan, planned_looks
+from edgekd.runtime.sequential import ERROR, LOOKS, Plan, plan_within
 from edgekd.stage import NoProgress, Progress
 
 CHECKS: tuple[CheckName, ...] = ("latency", "memory", "size", "accuracy", "coverage")
@@ -51,8 +52,6 @@ DEFAULTS = Settings(
     max_accuracy_drop=0.0,
     max_coverage_drop=5.0,
 )
-# Pairs that a second of the budget is taken to have room for when looks are planned: 48 in the default minute.
-PAIRS_A_SECOND = 0.8
 
 
 def gate_bundles(
@@ -143,19 +142,29 @@ def _measure(
 ) -> tuple[GateRun, list[int | None]]:
     """The live comparison, and the memory of a process without each model."""
     specs = [side.spec(scratch) for side in sides]
-    looks = planned_looks(PAIRS_A_SECOND * settings.budget_seconds)
-    plan = Plan(settings.tolerance, error=level, looks=looks)
-    progress.task("pairs", looks[-1])
+    progress.task("pairs", LOOKS[0])
     run = compare_until_decided(
         specs[0],
         specs[1],
-        plan,
+        _plan(settings, level, progress),
         budget_s=settings.budget_seconds,
         seconds=settings.seconds_per_pair,
         seed=settings.seed,
         after_pair=lambda _: progress.advance(),
     )
     return run, [bare_memory(spec) for spec in specs]
+
+
+def _plan(settings: Settings, level: float, progress: Progress) -> Plan | Callable[[Sequence[float]], Plan]:
+    """What plans the looks when the first is due; the bar then shows how far the last one is."""
+
+    def plan(took: Sequence[float]) -> Plan:
+        made = plan_within(took, budget_s=settings.budget_seconds, tolerance=settings.tolerance, error=level)
+        progress.task("pairs", made.looks[-1])
+        progress.advance(len(took))
+        return made
+
+    return plan
 
 
 def _memory(run: GateRun, index: int, bare: int | None) -> float | None:

@@ -173,10 +173,10 @@ def measure_pairs(
                     sides = [index, last] if rng.random() < 0.5 else [last, index]
                     found = {side: block(side, ms) for side in sides}
                     rounds[index].append((found[index], found[last]))
+            seen = [_side(workers[index], opened[index], steady[index]) for index in range(len(everyone))]
         except WorkerFailed as error:
             error.rounds = rounds
             raise
-        seen = [_side(workers[index], opened[index], steady[index]) for index in range(len(everyone))]
     return [Pair(tuple(row), (one, seen[last])) for row, one in zip(rounds, seen[:last], strict=True)]
 
 

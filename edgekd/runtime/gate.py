@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ import numpy as np
 
 from .compare import Pair, measure_pairs
 from .process import REFUSED, WorkerFailed
-from .sequential import Decision, Plan, decide
+from .sequential import LOOKS, Decision, Plan, decide
 from .sessions import RuntimeMissing
 from .spec import ModelSpec
 from .staging import LABELS, equal_paths
@@ -60,7 +60,7 @@ class GateRun:
 def compare_until_decided(
     new: ModelSpec,
     old: ModelSpec,
-    plan: Plan,
+    plan: Plan | Callable[[Sequence[float]], Plan],
     *,
     budget_s: float = 60.0,
     seconds: float = SECONDS,
@@ -69,8 +69,10 @@ def compare_until_decided(
 ) -> GateRun:
     """``new`` against ``old`` until ``plan`` decides, its looks are over, or another pair would outlast the budget.
 
-    At least one pair is measured, whatever the budget. ``seconds`` of blocks a pair, ``seed`` of the orders;
-    ``after_pair`` is told the number of pairs so far. The same pairs, replayed by `sequential.decide`, tell the same.
+    ``plan`` may be what makes one of the seconds that pairs took (`sequential.plan_within`); it is asked when the first
+    look is due. At least one pair is measured, whatever the budget. ``seconds`` of blocks a pair, ``seed`` of the
+    orders; ``after_pair`` is told the number of pairs so far. The same pairs, replayed by `sequential.decide`, tell the
+    same.
 
     Raises:
         RuntimeMissing: a runtime is not here.
@@ -81,12 +83,17 @@ def compare_until_decided(
     pairs: list[Pair] = []
     took: list[float] = []
     failure = None
+    decision = Decision(None, ())
     with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
         sides = equal_paths([new, old], Path(folder))
-        while (decision := decide([pair.log_ratio for pair in pairs], plan, ended=False)).verdict is None:
+        while True:
             start = time.monotonic()
-            if pairs and start - begin + float(np.median(took)) > budget_s:
-                decision = decide([pair.log_ratio for pair in pairs], plan, ended=True)
+            ended = bool(pairs) and start - begin + float(np.median(took)) > budget_s
+            if callable(plan) and (ended or len(pairs) == LOOKS[0]):
+                plan = plan(took)
+            if not callable(plan):
+                decision = decide([pair.log_ratio for pair in pairs], plan, ended=ended)
+            if decision.verdict is not None:
                 break
             try:
                 pairs += measure_pairs(sides[:1], sides[1], seconds=seconds, rng=rng)
@@ -105,4 +112,4 @@ def compare_until_decided(
                 break
             took.append(time.monotonic() - start)
             after_pair(len(pairs))
-    return GateRun(plan, tuple(pairs), tuple(took), decision, failure)
+    return GateRun(plan(took) if callable(plan) else plan, tuple(pairs), tuple(took), decision, failure)

@@ -13,6 +13,7 @@ at 1 % want z > 2.94 here, where a constant boundary for normal increments would
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -29,7 +30,7 @@ Verdict = Literal["pass", "regression", "inconclusive"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is fixed before the first pair: ``tolerance`` 0.02 allows a ratio of 1.02.
+    """What is fixed before the first look: ``tolerance`` 0.02 allows a ratio of 1.02.
 
     Raises:
         ValueError: a tolerance below -1 or not finite, an error outside (0, 0.5), looks that do not grow from 2 on.
@@ -99,6 +100,16 @@ def decide(log_ratios: Sequence[float], plan: Plan, *, ended: bool) -> Decision:
         if count < planned:
             break
     return Decision("inconclusive", tuple(looks))
+
+
+def plan_within(took: Sequence[float], *, budget_s: float, tolerance: float, error: float = ERROR) -> Plan:
+    """The plan whose looks fit into ``budget_s``, by the seconds that the pairs before the first look ``took``.
+
+    How long a pair takes does not tell which side is slower, so the errors hold; looks that never come would cost those
+    that do a part of the error. A look that is reached within a tenth is the last: waiting for the next one would not.
+    """
+    each = statistics.median(took) if took else budget_s
+    return Plan(tolerance, error, planned_looks(0.9 * budget_s / each))
 
 
 def planned_looks(most: float) -> tuple[int, ...]:

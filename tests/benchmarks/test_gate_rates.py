@@ -6,37 +6,46 @@ import json
 import math
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from gate_pairs import CONDITIONS, Collection, collect, collect_live, difference_ns, load, measure_overhead, models
 from gate_rates import _state
 from gate_replay import lower95, random_draws, replay, upper95, windows
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from edgekd.runtime.sequential import Plan, decide
+from edgekd.runtime import gate
+from edgekd.runtime.compare import Pair
+from edgekd.runtime.sequential import plan_within
 
-rows = st.lists(st.tuples(st.floats(-0.05, 0.05), st.floats(0.5, 3.0)), min_size=1, max_size=60)
+# Ratios and seconds.
+rows = st.lists(st.tuples(st.floats(0.95, 1.05), st.floats(0.5, 3.0)), min_size=1, max_size=60)
 
 
+@settings(deadline=None, max_examples=50)
 @given(rows, st.floats(1, 120), st.sampled_from([0.0, 0.02]))
 def test_a_replay_is_the_live_loop_on_kept_pairs(pool, budget, tolerance):
-    plan = Plan(tolerance)
-    # The loop of runtime.gate, with a clock that advances by what each pair took.
-    logs, took = [], []
-    while (live := decide(logs, plan, ended=False)).verdict is None:
-        if len(logs) == len(pool) or (logs and sum(took) + float(np.median(took)) > budget):
-            live = decide(logs, plan, ended=True)
-            break
-        log, seconds = pool[len(logs)]
-        logs.append(log)
-        took.append(seconds)
-    found = replay(pool, plan, budget)
-    assert found.verdict == live.verdict
-    assert found.pairs == len(logs)
-    assert found.seconds == pytest.approx(sum(took))
+    pool = pool * (300 // len(pool))  # more than any budget takes
+    clock, left = [0.0], iter(pool)
+
+    def measured(*_, **__):
+        ratio, seconds = next(left)
+        clock[0] += seconds
+        return [Pair(((ratio, 1.0),))]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gate, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+        patch.setattr(gate, "measure_pairs", measured)
+        patch.setattr(gate, "equal_paths", lambda specs, folder: specs)
+        plan = partial(plan_within, budget_s=budget, tolerance=tolerance)
+        live = gate.compare_until_decided(None, None, plan, budget_s=budget)
+    found = replay([(math.log(ratio), seconds) for ratio, seconds in pool], tolerance, budget)
+    assert found.verdict == live.decision.verdict
+    assert found.pairs == len(live.pairs)
+    assert found.seconds == pytest.approx(clock[0])
 
 
 @given(st.integers(1, 3000), st.data())
@@ -50,16 +59,15 @@ def test_bounds_are_clopper_and_pearsons(runs, data):
 def test_draws_find_what_is_there_and_little_else():
     random = np.random.default_rng(0)
     noise = 0.01 * random.normal(size=300)
-    plan = Plan(0.02)
     slow = [(math.log(1.05) + x, 1.4) for x in noise]
-    found = random_draws(slow, plan, 60.0, 100, random)
+    found = random_draws(slow, 0.02, 60.0, 100, random)
     assert sum(one.verdict == "regression" for one in found) >= 98
     assert all(one.seconds == pytest.approx(1.4 * one.pairs) for one in found)
     at = [(math.log(1.02) + x, 1.4) for x in noise - noise.mean()]
-    assert sum(one.verdict == "regression" for one in random_draws(at, plan, 60.0, 200, random)) <= 8
-    assert len(windows(slow, plan, 60.0)) == 300 - 48 + 1
-    assert windows(slow[:20], plan, 60.0) == []
-    assert len(random_draws(slow[:10], plan, 60.0, 3, random)) == 3
+    assert sum(one.verdict == "regression" for one in random_draws(at, 0.02, 60.0, 200, random, replace=True)) <= 8
+    assert len(windows(slow, 0.02, 60.0)) == 300 - 48 + 1
+    assert windows(slow[:20], 0.02, 60.0) == []
+    assert len(random_draws(slow[:10], 0.02, 60.0, 3, random)) == 3
 
 
 def test_collecting_goes_on_where_it_stopped(tmp_path):

@@ -7,6 +7,7 @@ from make_bundle import contents
 
 from edgekd.bundle import pack
 from edgekd.pipeline import gate
+from edgekd.runtime.sequential import Plan
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "runtime"))
 from chain_fixtures import _nothing_is_left_running  # noqa: F401 (a fixture)
@@ -39,7 +40,7 @@ def bundle(packed, tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     """Looks after two and three pairs, for tests of what a verdict leads to."""
-    monkeypatch.setattr(gate, "planned_looks", lambda _: (2, 3))
+    monkeypatch.setattr(gate, "_plan", lambda settings, level, _: Plan(settings.tolerance, level, (2, 3)))
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from edgekd.runtime.need import MOST, aa_half_width, pairs_needed, standard_error
-from edgekd.runtime.sequential import LOOKS, Plan, decide, planned_looks
+from edgekd.runtime.sequential import LOOKS, Plan, decide, plan_within, planned_looks
 
 ORDER = {"pass": 0, "inconclusive": 1, "regression": 2}
 values = st.lists(st.floats(-0.2, 0.2), min_size=0, max_size=60)
@@ -140,6 +140,16 @@ def test_the_width_of_a_model_against_itself():
     assert aa_half_width(logs[:8], plan) == pytest.approx((look.high - look.low) / 2)
     assert aa_half_width([-x + 1 for x in logs], plan) == pytest.approx(aa_half_width(logs, plan))
     assert standard_error(logs) == pytest.approx(0.01 / 4, rel=0.5)
+
+
+def test_looks_are_planned_by_what_pairs_take():
+    assert plan_within([1.2] * 8, budget_s=60, tolerance=0.02) == Plan(0.02, looks=LOOKS)
+    assert plan_within([1.2, 1.2, 30.0], budget_s=60, tolerance=0.02).looks == LOOKS
+    assert plan_within([2.3] * 8, budget_s=60, tolerance=0.0, error=0.05) == Plan(0.0, 0.05, (8, 12, 16, 24))
+    # What is within a tenth above a look does not wait for the next one.
+    assert plan_within([1.0], budget_s=13, tolerance=0).looks == (8, 12)
+    assert plan_within([1.0], budget_s=14, tolerance=0).looks == (8, 12, 16)
+    assert plan_within([8.0], budget_s=60, tolerance=0).looks == plan_within([], budget_s=60, tolerance=0).looks == (8,)
 
 
 @pytest.mark.parametrize("distance", [0.004, -0.02])
