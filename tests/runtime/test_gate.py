@@ -10,6 +10,7 @@ import pytest
 from conv_chains import feeds
 
 from edgekd.runtime import process
+from edgekd.runtime.compare import MIN_ROUNDS
 from edgekd.runtime.gate import compare_until_decided
 from edgekd.runtime.planted import BusyDelay
 from edgekd.runtime.process import WorkerFailed, WorkerProcess
@@ -90,6 +91,19 @@ def test_blocks_of_the_pair_in_which_a_model_fails_are_kept(spec, slow, monkeypa
     assert found.pairs == ()
     assert len(found.failure.blocks_ns) == 4
     assert all(new > old > 0 for new, old in found.failure.blocks_ns)
+
+
+def test_blocks_of_a_pair_are_kept_where_a_process_dies_after_the_last_one(spec, monkeypatch):
+    memory = WorkerProcess.peak_memory
+
+    def dies(self):
+        psutil.Process(self.pid).kill()
+        return memory(self)
+
+    monkeypatch.setattr(WorkerProcess, "peak_memory", dies)
+    found = compare_until_decided(spec, spec, Plan(0.0), seconds=0)
+    assert found.pairs == ()
+    assert len(found.failure.blocks_ns) == MIN_ROUNDS
 
 
 def test_a_run_that_fails_after_the_model_was_opened_is_a_failure_and_no_refusal(spec, monkeypatch):
