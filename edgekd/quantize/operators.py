@@ -71,7 +71,7 @@ def is_float(node: Node) -> bool:
 
 def passed_from(node: Node) -> Node | None:
     """The value that ``node`` moves or takes a part of; None where it computes."""
-    if node.target in PASSING or _pads_with_zero(node):
+    if node.target in PASSING or _pads_with_zero(node) or _copies(node):
         return node.all_input_nodes[0]
     if node.target is operator.getitem:
         (split,) = node.all_input_nodes
@@ -84,6 +84,11 @@ def _pads_with_zero(node: Node) -> bool:
     if node.target != aten.pad.default or "constant" not in (*node.args[2:3], "constant")[:1]:
         return False
     return not (node.args[3] if len(node.args) > 3 else 0)
+
+
+def _copies(node: Node) -> bool:
+    """Another type has other numbers."""
+    return node.target in COPIES and node.meta["val"].dtype == node.all_input_nodes[0].meta["val"].dtype
 
 
 def varying_nodes(graph: torch.fx.Graph) -> set[Node]:

@@ -1,15 +1,18 @@
 """Where a quantizer sits: the superset of what any backend needs, in the strictest form.
 
 Every activation site is symmetric int8 with zero point 0, what TensorRT demands; every weight int8 per output channel
-in ±127. A site stands at the output of each known operator, so that ONNX Runtime finds one wherever it fuses; backends
-drop what they do not want (lowering). None stands between a convolution (or addition) and a ReLU or ReLU6 that
-follows it alone, since every backend fuses those, nor at the network's output, nor at scores with a mask.
+in ±127. A site stands at the output of each known operator, so that ONNX Runtime finds one wherever it fuses, and at
+whatever a weighted layer or a product reads, since without it that would be float; backends drop what they do not want
+(lowering). None stands between a convolution (or addition) and a ReLU or ReLU6 that follows it alone, since every
+backend fuses those, nor at the network's output, nor at scores with a mask.
 
 Values that only move share one quantizer, and so do all inputs and the output of a concatenation: with one scale it
 moves codes too (TensorRT asks for it, OpenVINO and ONNX Runtime are spared a rescaling).
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch.fx import GraphModule, Node
@@ -26,6 +29,7 @@ from edgekd.quantize.operators import (
     CLIPS,
     COPIES,
     PASSING,
+    PRODUCTS,
     WEIGHTED,
     aten,
     has_rule,
@@ -73,17 +77,34 @@ class StrictQuantizer(Quantizer):
 def _sited(model: GraphModule) -> set[Node]:
     """The nodes whose output carries a site of their own or one that came through."""
     ends, varying = _output_chain(model) | masked_scores(model), varying_nodes(model.graph)
+    read = _read_by_layers(model)
     found: set[Node] = set()
     for node in model.graph.nodes:
         if node in ends or node not in varying or not node.users or not is_float(node):
             continue
-        source = passed_from(node)
-        if source is not None:
-            if source in found:
-                found.add(node)
-        elif node.op == "placeholder" or (has_rule(node) and not _clipped_next(node)):
+        known = node.op == "placeholder" or (has_rule(node) and not _clipped_next(node))
+        if known or passed_from(node) in found or (node in read and not _pads_with_infinity(node)):
             found.add(node)
     return found
+
+
+def _read_by_layers(model: GraphModule) -> set[Node]:
+    """What weighted layers and products compute with, also as it was before it was only moved."""
+    found: set[Node] = set()
+    for node in model.graph.nodes:
+        weighted = node.target in WEIGHTED and has_rule(node)
+        # Attention's fourth input is its mask.
+        count = 1 if weighted else 3 if node.target in PRODUCTS else 0
+        for value in node.args[:count]:
+            while isinstance(value, Node) and value not in found:
+                found.add(value)
+                value = passed_from(value)
+    return found
+
+
+def _pads_with_infinity(node: Node) -> bool:
+    """Whether no range holds a node's values: in front of a maximum, behind which they are gone."""
+    return node.target == aten.pad.default and len(node.args) > 3 and abs(node.args[3] or 0) == math.inf  # type: ignore[arg-type]
 
 
 def _leaders(model: GraphModule, sited: set[Node]) -> dict[Node, Node]:
@@ -129,7 +150,7 @@ def _output_chain(model: GraphModule) -> set[Node]:
 
 
 def _without_rule(model: GraphModule) -> dict[str, int]:
-    """The operators that compute with the network's data and got no site, by name, with how many there are."""
+    """The operators that compute with the network's data by no rule, by name, with how many there are."""
     found: dict[str, int] = {}
     ends, varying = _output_chain(model), varying_nodes(model.graph)
     for node in model.graph.nodes:
@@ -137,7 +158,7 @@ def _without_rule(model: GraphModule) -> dict[str, int]:
         computes = is_float(node) or (isinstance(value, torch.Tensor) and value.is_complex())
         if node.op != "call_function" or node not in varying or node in ends or not computes:
             continue
-        ruled = has_rule(node) or node.target in PASSING or "quantization_annotation" in node.meta
+        ruled = has_rule(node) or passed_from(node) is not None
         if not ruled and isinstance(node.target, torch._ops.OpOverload) and node.target not in COPIES:
             name = node.target._schema.name.removeprefix("aten::")
             if node.target in WEIGHTED:

@@ -80,8 +80,8 @@ NETS: dict[str, Callable[[], nn.Module]] = {
         nn.Conv2d(64, 64, 3, padding="same"), nn.ReLU(), nn.Conv2d(64, 64, 4, padding="same"), statistics()
     ),
 }
-# Convolutions and linear layers in integers. No site stands behind the division of a cosine head.
-INTEGER = {"blurred": 4, "cosine": 2, "same padding": 4}
+# Convolutions and linear layers in integers.
+INTEGER = {"blurred": 4, "same padding": 4}
 
 
 def samples(seed: int) -> Tensor:
