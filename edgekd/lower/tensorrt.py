@@ -60,15 +60,18 @@ def _is_fused(graph: Graph, conv: onnx.NodeProto, add: onnx.NodeProto) -> bool:
     other = next((s for s in sources if s is not None and s.output[0] != conv.output[0]), None)
     if other is None or other.op_type != "Conv":
         return True
-    # Two convolutions meet: the one on the main path is fused, the projection of the skip branch is quantized.
-    return _depth(graph, conv) >= _depth(graph, other)
+    # Two convolutions meet: the one on the main path is fused, the projection of the skip branch is quantized. Of
+    # branches of one depth the first of the sum is fused: with a site on neither, it would write float.
+    ours, theirs = _depth(graph, conv), _depth(graph, other)
+    return ours > theirs or (ours == theirs and sources[0] is conv)
 
 
 def _depth(graph: Graph, node: onnx.NodeProto) -> int:
-    """Longest way from the network's input, in nodes."""
+    """Longest way from the network's input, in operators: sites do not count, some of them are gone already."""
     depths: dict[str, int] = {}
     for one in graph.model.graph.node:
-        depth = 1 + max((depths.get(name, 0) for name in one.input), default=0)
+        operator = one.op_type not in ("QuantizeLinear", "DequantizeLinear")
+        depth = operator + max((depths.get(name, 0) for name in one.input), default=0)
         depths.update(dict.fromkeys(one.output, depth))
         if one.output[0] == node.output[0]:
             break

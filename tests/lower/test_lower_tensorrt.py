@@ -7,14 +7,17 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+import torch
 from lowered_nets import compiled, forms_of, lowered
 from onnx import TensorProto
 from strict_nets import master, rms, samples
+from torch import Tensor, nn
 
 from edgekd.backends.tensorrt import FORM
 from edgekd.lower import check_lowering, lower
 from edgekd.lower.graph import ACTIVATIONS, Graph
 from edgekd.measure.proof import onnx_run
+from edgekd.quantize import prepare, write_master
 from edgekd.runtime import tensorrt_api
 from edgekd.runtime.sessions import RuntimeMissing
 
@@ -69,6 +72,52 @@ def test_residual_adds_quantize_the_skip_branch_alone(net: str) -> None:
         assert graph.producer[fused].op_type == "Conv"
 
 
+class Branches(nn.Module):
+    """Two branches of one depth, each with a convolution at its end."""
+
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__()
+        self.first, self.branches, self.last = nn.Conv2d(3, 16, 3), nn.ModuleList(branches), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        one, other = (branch(x) for branch in self.branches)
+        return self.last((one + other).relu().mean((2, 3)))
+
+
+def dilated(dilation: int) -> nn.Module:
+    return nn.Conv2d(16, 16, 3, padding=dilation, dilation=dilation)
+
+
+BRANCHES = {
+    "dilated": lambda: (dilated(1), dilated(2)),
+    "dilated twice": lambda: (
+        nn.Sequential(dilated(1), nn.ReLU(), dilated(1)),
+        nn.Sequential(dilated(2), nn.ReLU(), dilated(2)),
+    ),
+    # TensorRT drops the sites behind pools, before or after it decides on the other branch.
+    "pooled": lambda: (
+        nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.MaxPool2d(3, 1, 1), dilated(1)),
+        nn.Sequential(dilated(2), nn.ReLU(), dilated(2)),
+    ),
+}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("name", BRANCHES)
+def test_branches_of_one_depth_have_one_site(name: str, turned: bool, tmp_path) -> None:
+    torch.manual_seed(0)
+    net, x = Branches(*BRANCHES[name]()[:: -1 if turned else 1]), torch.randn(16, 3, 12, 12)
+    made = prepare(net.eval(), x[:2])
+    made.calibrate(x.split(8))
+    written = write_master(made, x[:2], tmp_path)
+    model = lower(written, FORM)
+    check_lowering(written, model, FORM)
+    graph = Graph(model)
+    (add,) = (node for node in model.graph.node if node.op_type == "Add")
+    assert [graph.is_quantized(name) for name in add.input].count(True) == 1
+
+
 @pytest.mark.parametrize("net", ["mobilenet-xs", "mobilenet_v3_small"])
 def test_no_site_between_a_convolution_and_its_activation(net: str) -> None:
     graph = Graph(onnx.load(lowered(net, "tensorrt", "int8")))
@@ -106,11 +155,6 @@ def test_numbers_are_the_masters(net: str, tmp_path) -> None:
 
 def test_tiny_scales_survive_float16(tmp_path) -> None:
     """Channels of weights below float16's smallest step keep a scale that is not zero, and codes made for it."""
-    import torch
-    from torch import nn
-
-    from edgekd.quantize import prepare, write_master
-
     torch.manual_seed(0)
     convolutions = (nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU())
     net = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(64, 5))
