@@ -45,6 +45,7 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
     rules = RULES[form.rules]
     in_float = float_nodes(graph, form.float_groups) | form.float_layers
     if form.rules == "tensorrt" and form.integer:
+        in_float |= tensorrt.masked_attention(graph)
         in_float |= {
             layer.node.output[0]
             for layer in graph.layers()

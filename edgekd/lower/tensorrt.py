@@ -3,14 +3,14 @@
 NVIDIA's placement rules ("Explicit Quantization" in the TensorRT documentation): quantize the inputs of weighted
 layers, not their outputs; in a residual addition quantize the skip branch, not the convolution that is fused with the
 addition; sites commute through pooling by maximum and data movement. Convolutions with few channels and matrix-vector
-products stay float, as ModelOpt leaves them (modelopt/onnx/quantization).
+products stay float, and so does attention with a mask, as ModelOpt leaves them (modelopt/onnx/quantization).
 """
 
 from __future__ import annotations
 
 import onnx
 
-from edgekd.lower.graph import Graph, SiteNode
+from edgekd.lower.graph import PASSING, Graph, SiteNode
 
 NEEDS_OUTPUT_SITE = False
 INTEGER_BIAS = False
@@ -52,6 +52,43 @@ def keeps_float(graph: Graph, node: onnx.NodeProto, weight_shape: tuple[int, ...
     return min(out, inside) < FEWEST_CHANNELS and not (
         square and aligned and (first or max(out, inside) >= FEWEST_CHANNELS)
     )
+
+
+def masked_attention(graph: Graph) -> set[str]:
+    """Outputs of the products of attention with a mask, and of what computes its scores between them."""
+    found: set[str] = set()
+    for node in graph.model.graph.node:
+        # Scores with a mask are the ones without a site.
+        if node.op_type != "Softmax" or graph.is_quantized(node.input[0]):
+            continue
+        scores = _scores(graph, node.input[0])
+        if scores:
+            found |= {*scores, *_weighted_values(graph, node.output[0])}
+    return found
+
+
+def _scores(graph: Graph, name: str) -> set[str]:
+    """From a product of two activations to ``name``; empty where none is behind it."""
+    node = graph.source(name)
+    if node is None:
+        return set()
+    if node.op_type == "MatMul" and len(graph.data_inputs(node)) == 2:
+        return {node.output[0]}
+    inner = set()
+    if node.op_type in ("Add", "Mul", "Div", "Where", *PASSING):
+        inner = set().union(*(_scores(graph, one) for one in node.input))
+    return {node.output[0], *inner} if inner else inner
+
+
+def _weighted_values(graph: Graph, name: str) -> set[str]:
+    """The products of two activations that take ``name``, as it is or moved."""
+    found = set()
+    for user in graph.users(name):
+        if user.op_type in PASSING:
+            found |= _weighted_values(graph, user.output[0])
+        elif user.op_type == "MatMul":
+            found.add(user.output[0])
+    return found
 
 
 def _is_fused(graph: Graph, conv: onnx.NodeProto, add: onnx.NodeProto) -> bool:

@@ -12,6 +12,7 @@ from lowered_nets import compiled, forms_of, lowered
 from onnx import TensorProto
 from strict_nets import master, rms, samples
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from edgekd.backends.tensorrt import FORM
 from edgekd.lower import check_lowering, lower
@@ -151,6 +152,41 @@ def test_numbers_are_the_masters(net: str, tmp_path) -> None:
     loose = 1 if net in (*SMALL, "mobilenet_v3_small") else 3
     assert rms(onnx_run(tmp_path / "model.onnx")(x), want) < 0.03 * loose
     assert rms(half, want) < 0.03 * loose
+
+
+class Attention(nn.Module):
+    """One head over 16 vectors of 32, between linear layers."""
+
+    def __init__(self, mask: Tensor | None) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.out = (nn.Linear(32, 32) for _ in range(4))
+        self.head = nn.Linear(32, 5)
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.scaled_dot_product_attention(self.q(x), self.k(x), self.v(x), self.mask)
+        return self.head(self.out(y).relu().mean(1))
+
+
+@pytest.mark.parametrize("mask", [None, torch.zeros(16, 16).fill_diagonal_(1.0), torch.ones(16, 16).tril().log()])
+def test_attention_is_float_with_a_mask(mask: Tensor | None, tmp_path) -> None:
+    """A bias that hides nothing is no mask."""
+    torch.manual_seed(0)
+    x = torch.randn(16, 16, 32)
+    made = prepare(Attention(mask).eval(), x[:2])
+    made.calibrate(x.split(8))
+    written = write_master(made, x[:2], tmp_path)
+    model = lower(written, FORM)
+    check_lowering(written, model, FORM)
+    graph = Graph(model)
+    products = [one for one in model.graph.node if one.op_type == "MatMul" and len(graph.data_inputs(one)) == 2]
+    hidden = mask is not None and not mask.isfinite().all()
+    assert [[graph.is_quantized(name) for name in one.input] for one in products] == [[not hidden] * 2] * 2
+    behind = {site.tensor for site in graph.sites()}
+    if hidden:
+        # The inputs of the linear layers and of the mean, and nothing between the products.
+        assert behind == {"input_fp16", products[1].output[0], "relu"}
+    assert sum(name.endswith("_int8") for name in graph.constants) == 4
 
 
 def test_tiny_scales_survive_float16(tmp_path) -> None:
