@@ -61,8 +61,8 @@ class QuantForm:
 
     ``rules`` names the file of lower/ that applies it. ``nonnegative``: "u8/255" = uint8, zero point 0, scale
     r/255; "s8-128" = int8, zero point -128, scale r/255; "s8/127" = int8, zero point 0, scale r/127.
-    ``signed``: "u8@128" or "s8"; ``floors``: the type whose codes are all for what a value that cannot fall below a
-    floor can be.
+    ``signed``: "u8@128" or "s8", of what is concatenated ``joined``, where that is not None; ``floors``: the type whose
+    codes are all for what a value that cannot fall below a floor can be.
     ``cure``: what layers beyond the overflow bound get on CPUs without VNNI, tightened weights or the cheaper of those
     and a non-negative input in 127 codes (lower/cures.py). ``bias``: "int32" gives linear heads an int32 DQ bias.
     ``float_groups``: what stays in float, ``float_layers``: what else does, by the names of the master's values that
@@ -74,6 +74,7 @@ class QuantForm:
     rules: Literal["onnxruntime", "openvino", "tensorrt"]
     nonnegative: Literal["u8/255", "s8-128", "s8/127"] = "u8/255"
     signed: Literal["u8@128", "s8"] = "u8@128"
+    joined: Literal["u8@128", "s8"] | None = None
     floors: Literal["none", "u8", "s8"] = "none"
     cure: Literal["none", "weights", "cheaper"] = "none"
     bias: Literal["float", "int32"] = "float"

@@ -16,6 +16,7 @@ from edgekd.lower.cures import Cures, choose_cures, how_weights_meet, saturating
 from edgekd.lower.floats import store_float16, to_float16
 from edgekd.lower.graph import AVERAGES, CLIPS, PASSING, WEIGHTED, Graph, Layer, SiteNode
 from edgekd.lower.groups import float_nodes
+from edgekd.lower.joined import form_at, joined_sites
 from edgekd.lower.numbers import clip_at, is_half, least_scale, site_parameters, weight_parameters
 from edgekd.lower.overflow import least_scales
 from edgekd.lower.permutations import spell_permutations
@@ -77,8 +78,10 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
         else:
             graph.bypass(layer.quantize, layer.dequantize)
     graph.refresh()
+    joined = joined_sites(graph, form)
     for node in graph.sites():
-        _write_site(graph, node, sites[node.tensor], form, few_codes=node.tensor in cures.few_codes)
+        written = form_at(form, node.tensor, joined)
+        _write_site(graph, node, sites[node.tensor], written, few_codes=node.tensor in cures.few_codes)
     if form.bias == "int32":
         _integer_head_bias(graph)
     if rules.SPELLS_HARDSWISH:

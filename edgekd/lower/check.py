@@ -12,6 +12,7 @@ from edgekd.forms import Master, QuantForm, Site
 from edgekd.lower.apply import cures_of, written_weight
 from edgekd.lower.cures import Cures, saturating_products
 from edgekd.lower.graph import Graph, Layer
+from edgekd.lower.joined import form_at, joined_sites
 from edgekd.lower.numbers import clip_at, site_parameters
 from edgekd.lower.permutations import with_gathers
 from edgekd.lower.spelling import unspelled
@@ -90,13 +91,13 @@ def _cures(master: Master, original: Graph, graph: Graph, form: QuantForm, vnni:
 
 
 def _check_sites(master: Master, graph: Graph, form: QuantForm, cures: Cures) -> None:
-    sites = {site.tensor: site for site in master.sites}
+    sites, joined = {site.tensor: site for site in master.sites}, joined_sites(graph, form)
     for node in graph.sites():
         site = sites.get(node.tensor.removesuffix("_fp16"))
         if site is None:
             raise _failed(f"a site at {node.tensor} that the master does not have")
         few_codes = node.tensor in cures.few_codes
-        scale, zero_point = site_parameters(site, form, few_codes=few_codes)
+        scale, zero_point = site_parameters(site, form_at(form, node.tensor, joined), few_codes=few_codes)
         for one in (node.quantize, *graph.consumers[node.quantize.output[0]]):
             found, zero = graph.array(one.input[1]), graph.array(one.input[2])
             # The same number for every channel is the same number.
