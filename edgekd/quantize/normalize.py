@@ -6,17 +6,20 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from edgekd.quantize.folded_pads import fold_pads
+
 
 def normalize(model: onnx.ModelProto) -> onnx.ModelProto:
     """In place: the spelling that lowering expects.
 
     No Clip between Q and DQ, weights as their products take them, GlobalAveragePool for means over images, scales of
-    rank 0, no leftovers.
+    rank 0, no Pad that a convolution can do itself, no leftovers.
     """
     _drop_code_clips(model.graph)
     _turn_weights(model.graph)
     _global_average_pools(model.graph)
     _scalar_parameters(model.graph)
+    fold_pads(model.graph)
     _drop_unused(model.graph)
     del model.graph.value_info[:]
     # Where each node came from in the user's files does not belong into what is handed on.
