@@ -35,6 +35,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from columns import UNKNOWN
 from networks import NETWORKS, make_network
 from rows import measure_backend
 from starts import SETTINGS, Options, make_files
@@ -124,14 +125,14 @@ def _rows(name: str, backends: list[str], folder: Path, options: Options) -> Any
         files = make_files(name, make_network(name, options.seed), folder, options)
     except Exception as error:
         traceback.print_exc()
-        yield from ({"model": name, "backend": backend, "error": words(error)} for backend in backends)
+        yield from ({"model": name, "backend": backend, **UNKNOWN, "error": words(error)} for backend in backends)
         return
     for backend in backends:
         try:
             yield measure_backend(files, backend, options)
         except Exception as error:
             traceback.print_exc()
-            yield {"model": name, "backend": backend, "error": words(error)}
+            yield {"model": name, "backend": backend, **UNKNOWN, "error": words(error)}
 
 
 def words(error: Exception) -> str:

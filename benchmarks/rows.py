@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from columns import UNKNOWN
 from entries import Entry, our_entries, peer_entries
 from starts import TARGETS, NetworkFiles, Options
 
@@ -158,4 +159,4 @@ def _build_row(files: NetworkFiles) -> dict[str, Any]:
                 builds[name] = meta.get("builder_check", "ok")
             except EdgekdError as error:
                 builds[name] = error.what
-    return {"model": files.name, "backend": "tensorrt-rtx", "builds": builds, "calibrated": files.calibrated}
+    return {"model": files.name, "backend": "tensorrt-rtx", **UNKNOWN, "builds": builds, "calibrated": files.calibrated}

@@ -7,7 +7,10 @@ from pathlib import Path
 import int8_forms
 import numpy as np
 import pytest
+import rows
+import starts
 import torch
+from columns import UNKNOWN
 from entries import Entry
 from networks import samples
 from rows import _choose, _unmatched, measure_backend
@@ -76,6 +79,7 @@ def test_a_peer_is_matched_by_one_form_that_is_as_fast_and_as_accurate():
 def test_a_row_scores_ours_and_the_peers_on_samples_that_nobody_calibrated_on(backend: str, tmp_path: Path):
     files = make_files("tiny", make_tiny(), tmp_path, OPTIONS, size=32)
     row = measure_backend(files, backend, OPTIONS)
+    assert UNKNOWN.keys() <= row.keys()
     assert row["proof"] == "ok"
     assert len(row["calibrations_tried_db"]) == len(SETTINGS)
     assert row["calibrated"] == max(row["calibrations_tried_db"], key=row["calibrations_tried_db"].get)
@@ -107,12 +111,22 @@ def test_rows_are_kept_in_a_file_and_errors_are_rows_that_are_tried_again(tmp_pa
     save = tmp_path / "results" / "rows.json"
     first = int8_forms.run(["a"], ["onnxruntime", "openvino"], OPTIONS, save)
     assert first["rows"][0]["error"] == "RuntimeError: no kernel"
+    assert UNKNOWN.items() <= first["rows"][0].items()
     assert json.loads(save.read_text()) == json.loads(json.dumps(first))
     second = int8_forms.run(["a"], ["onnxruntime", "openvino"], OPTIONS, save)
     assert made == [("a", "onnxruntime"), ("a", "openvino"), ("a", "onnxruntime")]
     assert all("error" not in row for row in second["rows"])
     with pytest.raises(SystemExit, match="other settings"):
         int8_forms.run(["a"], ["openvino"], Options(seconds=1), save)
+
+
+def test_rows_of_builds_have_the_fields_of_measured_ones(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(rows, "BUILT_FOR", ())  # no form: what a row is made of is asked for, not the builder
+    none = np.zeros(0)
+    files = starts.NetworkFiles("tiny", tmp_path, none, none, none, "min-max", {}, "")
+    built = measure_backend(files, "tensorrt-rtx", OPTIONS)
+    assert (built["model"], built["backend"]) == ("tiny", "tensorrt-rtx")
+    assert UNKNOWN.items() <= built.items()
 
 
 @pytest.mark.slow
