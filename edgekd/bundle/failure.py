@@ -10,6 +10,7 @@ from edgekd.errors import BadBundle, BadInput, Missing, StoreFailed
 from edgekd.runtime.bundle_files import BundleError
 from edgekd.runtime.model import NotFinalized
 from edgekd.runtime.preprocess import PreprocessError
+from edgekd.runtime.selection import NeedsVnni
 from edgekd.runtime.sessions import RuntimeMissing, SessionError
 
 
@@ -21,7 +22,7 @@ def bundle_errors(path: Path) -> Iterator[None]:
     except RuntimeMissing as error:
         remedy = f"install it with: {error.install}" if error.install else ""
         raise Missing(error.what, where=str(path), remedy=remedy) from error
-    except NotFinalized as error:
+    except (NotFinalized, NeedsVnni) as error:
         raise Missing(error.what, where=str(path), remedy=error.remedy) from error
     except BundleError as error:
         raise BadBundle(error.what, where=error.where or str(path), remedy=error.remedy) from error

@@ -76,7 +76,7 @@ def load_model(path: Path) -> Model:
 
     Raises:
         BadBundle: the bundle does not hold.
-        Missing: its runtime is not here, or it needs its finalize step first.
+        Missing: its runtime or its CPU is not here, or it needs its finalize step first.
     """
     with bundle_errors(path):
         return Model.load(path)

@@ -44,7 +44,7 @@ class PackedCandidate:
 
     ``form`` is `QuantForm.to_json()`. ``golden`` are the outputs of this very candidate for the golden inputs, with
     its own tolerances; a device compares with them, so that one form is not judged by another's rounding. Without,
-    the bundle's own are taken, which are the chosen candidate's.
+    the bundle's own are taken, which are the chosen candidate's. ``needs_vnni``: x86 CPUs without VNNI saturate.
     """
 
     name: str
@@ -53,6 +53,7 @@ class PackedCandidate:
     form: Mapping[str, Any]
     inference_precision: str = "f32"
     golden: Mapping[str, GoldenOutput] | None = None
+    needs_vnni: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,7 @@ def _candidate(parts: _Parts, one: PackedCandidate, chosen: bool) -> dict[str, A
         "form": one.form,
         "size_bytes": parts.files[path]["size"],
         "inference_precision": one.inference_precision,
+        "needs_vnni": one.needs_vnni,
     }
     if one.golden is not None and not chosen:  # the chosen one's are the bundle's own
         row["golden"] = _outputs(parts, f"golden/{one.name}", one.golden)

@@ -13,7 +13,7 @@ from edgekd.cli.console import JsonOption, print_json
 def verify(bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")], json: JsonOption = False) -> None:
     """Check every hash and the golden outputs of a bundle; needs numpy and the runtime, no torch.
 
-    Exit code 0: all holds; 2: the bundle does not hold; 5: its runtime, or the GPU for it, is not here.
+    Exit code 0: all holds; 2: the bundle does not hold; 5: its runtime, or the GPU or CPU for it, is not here.
     """
     from edgekd.bundle import verify_bundle
     from edgekd.runtime.verify import exit_code, outcome, tell

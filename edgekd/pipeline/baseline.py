@@ -17,7 +17,7 @@ from edgekd.runtime.machine import is_machine_of
 from edgekd.runtime.model import selected_spec
 from edgekd.runtime.selection import Selection, select
 from edgekd.runtime.spec import ModelSpec
-from edgekd.runtime.verify import exit_code
+from edgekd.runtime.verify import OF_THIS_MACHINE, exit_code
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class GateSide:
         """
         checks = verify_bundle(path, run=False)
         if exit_code(checks) == ExitCode.BAD_INPUT:
-            failed = next(check for check in checks if check.ok is False and check.name != "runtime")
+            failed = next(check for check in checks if check.ok is False and check.name not in OF_THIS_MACHINE)
             raise BadBundle(f"{failed.name}: {failed.detail}", where=str(path), remedy="see: edgekd verify")
         bundle = load_bundle(path)
         with bundle_errors(path):

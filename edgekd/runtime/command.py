@@ -1,7 +1,7 @@
 """The device's command line: ``python BUNDLE/runtime/python verify|bench|run FILE.npy|finalize [--json]``.
 
-Exit codes: 0 done, 2 the bundle (or what was given) does not hold, 5 the runtime or its GPU is not here, 130
-interrupted, 1 anything else.
+Exit codes: 0 done, 2 the bundle (or what was given) does not hold, 5 the runtime, its GPU or a CPU with VNNI is
+not here, 130 interrupted, 1 anything else.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .model import Model, NotFinalized
 from .preprocess import PreprocessError
 from .process import REFUSED, WorkerFailed
 from .scenario import SCENARIOS, Settings, parse_cores
+from .selection import NeedsVnni
 from .sessions import RuntimeMissing, SessionError
 from .verify import exit_code, outcome, tell, verify
 
@@ -39,7 +40,7 @@ def main(root: Path, arguments: Sequence[str] | None = None) -> int:
         code: int = options.do(root, options)
         sys.stdout.flush()
         return code
-    except (RuntimeMissing, NotFinalized) as error:
+    except (RuntimeMissing, NotFinalized, NeedsVnni) as error:
         return _tell(error, MISSING)
     except (BundleError, PreprocessError, SessionError) as error:
         return _tell(error, BAD_BUNDLE)

@@ -21,7 +21,7 @@ from .measurements import append_entry, locked, new_entry, now, read_measurement
 from .model import selected_spec
 from .process import WorkerFailed, start
 from .scenario import Settings
-from .selection import Selection, select
+from .selection import NeedsVnni, Selection, select
 from .sessions import RuntimeMissing, SessionError
 from .spec import ModelSpec
 from .verify import check_runtime
@@ -102,7 +102,7 @@ def _trial(
                 worker.load(spec)
         except RuntimeMissing:
             raise
-        except (SessionError, WorkerFailed) as error:
+        except (SessionError, WorkerFailed, NeedsVnni) as error:
             faults[name] = getattr(error, "what", str(error))
             say(f"{name} is out: {faults[name]}")
         else:

@@ -66,6 +66,10 @@ _ISA_FLAGS = {
 }
 
 
+# Any of these sums u8 x s8 products in 32 bits.
+_VNNI_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni")
+
+
 def is_machine_of(target: dict[str, Any]) -> bool:
     """Whether this machine is the one that a target of a manifest means: ``arch``, ``isa`` and ``board``.
 
@@ -81,6 +85,12 @@ def is_machine_of(target: dict[str, Any]) -> bool:
         return False
     pattern = target.get("board")
     return not pattern or re.search(pattern, machine["board"] or "") is not None
+
+
+def saturates() -> bool:
+    """Whether this CPU sums pairs of u8 x s8 products in 16 bits, which saturate: x86 that tells no VNNI."""
+    machine = describe_machine()
+    return machine["arch"] == "x86_64" and not any(flag in machine["isa"] for flag in _VNNI_FLAGS)
 
 
 def machine_name() -> str:

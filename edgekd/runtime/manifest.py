@@ -112,7 +112,7 @@ class _Reader:
         if key not in self.value:
             self.fail(key, "is missing")
         if not isinstance(found, kind) or (kind is int and isinstance(found, bool)):
-            names = {int: "a whole number", str: "a text", list: "a list", dict: "an object"}
+            names = {int: "a whole number", str: "a text", list: "a list", dict: "an object", bool: "true or false"}
             self.fail(key, f"must be {names[kind]}")
         return found
 
@@ -173,6 +173,8 @@ def _check_candidates(top: _Reader) -> None:
         row.one_of("inference_precision", PRECISIONS)
         if row.value.get("form") is not None:
             row.of("form", dict)
+        if "needs_vnni" in row.value:  # bundles of before have none
+            row.of("needs_vnni", bool)
         if row.value.get("golden") is not None:
             _check_outputs(row.inner("golden"), top)
     if len(set(names)) != len(names):

@@ -14,7 +14,7 @@ from .bundle_files import BundleError
 from .golden import load_golden
 from .machine import usable_cpus
 from .manifest import read_manifest
-from .selection import Selection, check_selected, select
+from .selection import Selection, check_cpu, check_selected, select
 from .sessions import Session, TensorSpec, open_session
 from .spec import ModelSpec, save_arrays
 
@@ -58,7 +58,7 @@ class Model:
         chose); ``threads`` of a CPU runtime (None: the target's, as far as this machine has them).
 
         Raises:
-            BundleError: the bundle does not hold, or needs its finalize step first.
+            BundleError: the bundle does not hold, or needs its finalize step (NotFinalized) or another CPU (NeedsVnni).
             RuntimeMissing: its runtime is not here.
             SessionError: the runtime does not load the file.
         """
@@ -113,6 +113,7 @@ def open_selected(root: Path, manifest: dict[str, Any], selection: Selection, *,
 
     Raises:
         BundleError: the file does not hold.
+        NeedsVnni: this CPU would compute it wrongly.
         NotFinalized: TensorRT: there is no engine yet, or it was built for another GPU, driver or TensorRT.
         RuntimeMissing, SessionError: see `sessions.open_session`.
     """
@@ -129,8 +130,9 @@ def ready_file(root: Path, manifest: dict[str, Any], selection: Selection) -> Pa
     """The selected file, its hash checked, and for TensorRT that its engine was built for what is here.
 
     Raises:
-        BundleError, NotFinalized, RuntimeMissing: as `open_selected`; the file is not opened.
+        BundleError, NeedsVnni, NotFinalized, RuntimeMissing: as `open_selected`; the file is not opened.
     """
+    check_cpu(manifest, selection.candidate)
     path = check_selected(root, manifest, selection)
     if manifest["backend"] == "tensorrt":
         _check_engine(manifest, selection)
@@ -141,7 +143,7 @@ def selected_spec(root: Path, manifest: dict[str, Any], selection: Selection, sc
     """The selected file as a measuring process takes it, with every golden sample; these are copied to ``scratch``.
 
     Raises:
-        BundleError, NotFinalized, RuntimeMissing: as `ready_file`.
+        BundleError, NeedsVnni, NotFinalized, RuntimeMissing: as `ready_file`.
     """
     path = ready_file(root, manifest, selection)
     feeds, golden, tolerances = load_golden(root, manifest, selection.candidate)

@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .bundle_files import CHOICE, OPEN_FOLDER, BundleError, check_file, digest, locate, read_json
+from .bundle_files import CHOICE, MANIFEST, OPEN_FOLDER, BundleError, check_file, digest, locate, read_json
+from .machine import machine_name, saturates
 from .manifest import candidate_named
 
 _AGAIN = "run the bundle's finalize step again on this device"
+
+
+class NeedsVnni(BundleError):
+    """The bundle is whole, but this CPU would compute the candidate wrongly, without a word."""
 
 
 class Selection(NamedTuple):
@@ -61,6 +66,26 @@ def read_choice(root: Path, manifest: dict[str, Any]) -> Selection:
     elif not value["path"].startswith(f"{OPEN_FOLDER}/{row['name']}/") or not isinstance(engine, dict):
         raise BundleError(f"names {value['path']!r}, which is no file of the candidate", str(path), _AGAIN)
     return Selection(row, value["path"], value["sha256"], "device", engine)
+
+
+def check_cpu(manifest: dict[str, Any], candidate: dict[str, Any]) -> None:
+    """That this CPU computes a candidate's integers as they were lowered.
+
+    Raises:
+        NeedsVnni: its sums may leave 16 bits, where this CPU saturates; names the candidates that it computes rightly.
+    """
+    if not (candidate.get("needs_vnni") and saturates()):
+        return
+    remedy = "run it on a CPU with VNNI, or build it for this one: a target with `isa: avx2`"
+    safe = [row["name"] for row in manifest["candidates"] if not row.get("needs_vnni")]
+    if safe:
+        remedy += f"; or let the bundle's finalize step choose here: {', '.join(safe)} would do"
+    raise NeedsVnni(
+        f"{candidate['name']} was lowered for CPUs whose integer sums do not saturate, as with VNNI or on ARM; this"
+        f" one's do, and its answers would be wrong: {machine_name()}",
+        f"{MANIFEST}: candidates",
+        remedy,
+    )
 
 
 def check_selected(root: Path, manifest: dict[str, Any], selection: Selection) -> Path:

@@ -14,8 +14,11 @@ from .manifest import identity, read_manifest
 from .measurements import read_measurements
 from .model import NotFinalized, open_selected, ready_file
 from .requirement import Requirement
-from .selection import check_selected, read_choice, select
+from .selection import NeedsVnni, Selection, check_cpu, check_selected, read_choice, select
 from .sessions import RuntimeMissing, SessionError, list_runtimes
+
+# Checks of what is here: where they fail, the bundle may hold all the same.
+OF_THIS_MACHINE = ("runtime", "cpu")
 
 
 class Check(NamedTuple):
@@ -31,7 +34,7 @@ class Check(NamedTuple):
 
 
 def verify(root: Path, *, run: bool = True) -> list[Check]:
-    """Every check of the bundle at ``root``: files, runtime, preprocessing and golden outputs.
+    """Every check of the bundle at ``root``: files, runtime, preprocessing, CPU and golden outputs.
 
     Nothing of a bundle is loaded whose hash does not hold: what depends on it is then not run. Without ``run`` the
     golden outputs are left to a measuring process, which checks them before it measures: a model that crashes or hangs
@@ -76,8 +79,8 @@ def check_runtime(manifest: dict[str, Any]) -> Check:
 
 
 def exit_code(checks: list[Check]) -> int:
-    """0: all held; 2: the bundle does not hold; 5: its runtime, or the GPU for it, is not here."""
-    if any(check.ok is False and check.name != "runtime" for check in checks):
+    """0: all held; 2: the bundle does not hold; 5: its runtime, or the GPU or CPU for it, is not here."""
+    if any(check.ok is False and check.name not in OF_THIS_MACHINE for check in checks):
         return 2
     return 0 if all(check.ok for check in checks) else 5
 
@@ -93,7 +96,7 @@ def tell(checks: list[Check]) -> list[str]:
     verdicts = {
         True: "verified",
         False: "NOT verified: copy the bundle again, and keep files of your own outside of it",
-        # A runtime of another version is no fault of the bundle's either.
+        # A runtime of another version, or another CPU, is no fault of the bundle's either.
         None: f"NOT verified in full: {sum(check.ok is not True for check in checks)} checks could not run here",
     }
     verdict = verdicts[outcome(checks)]
@@ -155,18 +158,32 @@ def _preprocessing(root: Path, manifest: dict[str, Any]) -> Check:
 def _outputs(root: Path, manifest: dict[str, Any], runtime: Check, run: bool) -> list[Check]:
     if runtime.ok is None:
         return [Check("outputs", None, f"not run: {runtime.detail}")]
+    checks: list[Check] = []
     try:
         selection = select(root, manifest)
+        checks += _cpu(manifest, selection)
+        if any(check.ok is False for check in checks):
+            return [*checks, Check("outputs", None, "not run, since this CPU would compute them wrongly")]
         if not run:
             ready_file(root, manifest, selection)
-            return []
+            return checks
         session = open_selected(root, manifest, selection)
         matches = match_outputs(root, manifest, selection.candidate, session)
     except RuntimeMissing as error:
-        return [Check("outputs", None, f"not run: {error.what}")]
+        return [*checks, Check("outputs", None, f"not run: {error.what}")]
     except NotFinalized as error:
-        return [Check("outputs", None, f"not run: {error.what}; {error.remedy}")]
+        return [*checks, Check("outputs", None, f"not run: {error.what}; {error.remedy}")]
     except (BundleError, SessionError) as error:
-        return [Check("outputs", False, str(error))]
+        return [*checks, Check("outputs", False, str(error))]
     name = selection.candidate["name"]
-    return [Check(f"output {match.output}", match.ok, f"{name} {match.detail}") for match in matches]
+    return checks + [Check(f"output {match.output}", match.ok, f"{name} {match.detail}") for match in matches]
+
+
+def _cpu(manifest: dict[str, Any], selection: Selection) -> list[Check]:
+    """Told only of a candidate that not every CPU computes rightly."""
+    name = selection.candidate["name"]
+    try:
+        check_cpu(manifest, selection.candidate)
+    except NeedsVnni as error:
+        return [Check("cpu", False, f"{error.what}; {error.remedy}")]
+    return [Check("cpu", True, f"{name} needs sums of 32 bits")] if selection.candidate.get("needs_vnni") else []
