@@ -84,7 +84,7 @@ def bench(
     The arguments are those of `edgekd.runtime.scenario.Settings`, the result that of `edgekd.runtime.bench.bench`.
 
     Raises:
-        BadInput: a setting does not fit the model or the machine.
+        BadInput: a setting does not fit the model or the machine, or what is here is not what the bundle needs.
         BadBundle, Missing, WorkerFailed: the bundle does not hold, its runtime is not here, or it fails.
     """
     from edgekd.pipeline.bench import bench_bundle

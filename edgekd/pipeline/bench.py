@@ -17,14 +17,14 @@ from edgekd.runtime.process import start
 from edgekd.runtime.scenario import Settings
 from edgekd.runtime.selection import select
 from edgekd.runtime.sessions import RuntimeMissing, SessionError
-from edgekd.runtime.verify import exit_code
+from edgekd.runtime.verify import Check, exit_code
 
 
 def bench_bundle(path: Path, settings: Settings | None = None) -> dict[str, Any]:
     """What `edgekd.runtime.bench.bench` measures; the settings are checked and the bundle is verified first.
 
     Raises:
-        BadInput: the settings do not fit the model or this machine.
+        BadInput: the settings do not fit the model or this machine, or what is here is not what the bundle needs.
         BadBundle: it does not hold.
         Missing: its runtime is not here, or it needs its finalize step first.
         WorkerFailed: it crashed, hung or does not give its golden outputs.
@@ -37,13 +37,23 @@ def bench_bundle(path: Path, settings: Settings | None = None) -> dict[str, Any]
     for check in checks:
         if code == ExitCode.BAD_INPUT and check.ok is False:
             raise BadBundle(f"{check.name}: {check.detail}", where=str(path), remedy="see: edgekd verify")
-    for check in checks:
-        if not check.ok:
-            raise Missing(f"{check.name} could not be checked: {check.detail}", where=str(path))
+    _check_here(path, checks)
     _check_outputs(path, wanted)
     # Golden outputs held a moment ago, so what a session refuses now is what was asked of it.
     with bundle_errors(path), worker_errors(), _settings_errors(path):
         return {"bundle": str(path), **bench(path, wanted)}
+
+
+def _check_here(path: Path, checks: list[Check]) -> None:
+    """What is here and does not fit is refused as the gate refuses it; what is not here cannot be checked."""
+    for check in checks:
+        if check.ok is False:
+            remedy = "bring what it needs, or build the bundle for what is here"
+            raise BadInput(f"{check.name}: {check.detail}", where=str(path), remedy=remedy)
+    for check in checks:
+        if check.ok is None:
+            what = f"{check.name} could not be checked: {check.detail}"
+            raise Missing(what, where=str(path), remedy="bring what is named, or measure on a machine that has it")
 
 
 def _check_outputs(path: Path, wanted: Settings) -> None:

@@ -13,7 +13,9 @@ from make_bundle import edit_manifest, relist
 import edgekd
 from edgekd import cli
 from edgekd.errors import BadBundle, BadInput, Missing
+from edgekd.runtime import verify
 from edgekd.runtime.machine import allowed_cores, usable_cpus
+from edgekd.runtime.sessions import RuntimeInfo
 
 
 def rename_input(root: Path, name: str) -> None:
@@ -116,8 +118,15 @@ def test_bench_refuses_what_verify_refuses(bundle) -> None:
         edgekd.bench(root, seconds=0.1)
     (root / "notes.txt").unlink()
     edit_manifest(root, lambda manifest: manifest.update(runtime_requirement="onnxruntime>=99"))
-    with pytest.raises(Missing, match="onnxruntime>=99"):
+    with pytest.raises(BadInput, match=r": runtime: onnxruntime .* the bundle needs onnxruntime>=99\n  bring what"):
         edgekd.bench(root, seconds=0.1)
+
+
+def test_bench_without_the_runtime_says_what_to_do(bundle, monkeypatch) -> None:
+    gone = RuntimeInfo("onnxruntime", False, "", "not installed", "pip install it")
+    monkeypatch.setattr(verify, "list_runtimes", lambda **_: [gone])
+    with pytest.raises(Missing, match=r"runtime could not be checked: .*pip install it\n  bring what is named"):
+        edgekd.bench(bundle(), seconds=0.1)
 
 
 @pytest.mark.parametrize(("kind", "code", "ok"), [("whole", 0, True), ("broken", 2, False), ("newer", 5, None)])
