@@ -15,6 +15,9 @@ from edgekd.runtime import latency, memory
 from edgekd.runtime.process import REFUSED, WorkerFailed
 from edgekd.runtime.sessions import RuntimeMissing, SessionError
 
+FAILED = "run it again, with more memory free; if it stays, the runtime fails on this model: try another version of it"
+NOT_HELD = "the runtime opens or computes it otherwise than before: try another version of it, or report this"
+
 
 @contextmanager
 def worker_errors(*, of_bundle: bool = False) -> Iterator[None]:
@@ -33,7 +36,8 @@ def worker_errors(*, of_bundle: bool = False) -> Iterator[None]:
         if of_bundle and error.kind in REFUSED:
             what = f"{error.label}: {error.what}"
             raise errors.BadBundle(what, where=error.where, remedy="see: edgekd verify") from error
-        raise errors.WorkerFailed(f"{error.label}: {error.what}", where=error.where) from error
+        remedy = NOT_HELD if error.kind in REFUSED else FAILED
+        raise errors.WorkerFailed(f"{error.label}: {error.what}", where=error.where, remedy=remedy) from error
 
 
 compare = worker_errors()(pairs.compare)
