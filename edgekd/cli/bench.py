@@ -174,7 +174,8 @@ def _alone(
     except SessionError as error:
         raise BadInput(str(error), where="--cores") from error
     settings = Settings(scenario.value, seconds, tuple(batch_sizes), streams, threads, pinned)
-    result: dict[str, Any] = bench_bundle(bundle, settings)
+    with progress_for_terminal() as progress:
+        result: dict[str, Any] = bench_bundle(bundle, settings, progress=progress)
     if json:
         print_json(result)
     else:

@@ -1,4 +1,4 @@
-"""One measurement at a time on a machine: two builds that time at once would disturb each other."""
+"""One measurement at a time on a machine: two that time at once would disturb each other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def measuring_alone(progress: Progress) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        progress.log("another build is measuring; waiting for it")
+        progress.log("another build or bench is measuring; waiting for it")
         lock.acquire()
     try:
         yield

@@ -12,16 +12,20 @@ from edgekd.bundle import load_bundle, verify_bundle
 from edgekd.bundle.failure import bundle_errors
 from edgekd.errors import BadBundle, BadInput, ExitCode, Missing
 from edgekd.measure.fresh import worker_errors
+from edgekd.pipeline.alone import measuring_alone
 from edgekd.runtime.bench import bench, wanted_spec
 from edgekd.runtime.process import start
 from edgekd.runtime.scenario import Settings
 from edgekd.runtime.selection import select
 from edgekd.runtime.sessions import RuntimeMissing, SessionError
 from edgekd.runtime.verify import Check, exit_code
+from edgekd.stage import NoProgress, Progress
 
 
-def bench_bundle(path: Path, settings: Settings | None = None) -> dict[str, Any]:
+def bench_bundle(path: Path, settings: Settings | None = None, *, progress: Progress | None = None) -> dict[str, Any]:
     """What `edgekd.runtime.bench.bench` measures; the settings are checked and the bundle is verified first.
+
+    Nothing else of this user's measures meanwhile; ``progress`` is told when that is waited for.
 
     Raises:
         BadInput: the settings do not fit the model or this machine, or what is here is not what the bundle needs.
@@ -38,10 +42,11 @@ def bench_bundle(path: Path, settings: Settings | None = None) -> dict[str, Any]
         if code == ExitCode.BAD_INPUT and check.ok is False:
             raise BadBundle(f"{check.name}: {check.detail}", where=str(path), remedy="see: edgekd verify")
     _check_here(path, checks)
-    _check_outputs(path, wanted)
-    # Golden outputs held a moment ago, so what a session refuses now is what was asked of it.
-    with bundle_errors(path), worker_errors(), _settings_errors(path):
-        return {"bundle": str(path), **bench(path, wanted)}
+    with measuring_alone(progress or NoProgress()):
+        _check_outputs(path, wanted)
+        # Golden outputs held a moment ago, so what a session refuses now is what was asked of it.
+        with bundle_errors(path), worker_errors(), _settings_errors(path):
+            return {"bundle": str(path), **bench(path, wanted)}
 
 
 def _check_here(path: Path, checks: list[Check]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import onnx
 import pytest
@@ -13,9 +15,13 @@ from make_bundle import edit_manifest, relist
 import edgekd
 from edgekd import cli
 from edgekd.errors import BadBundle, BadInput, Missing
+from edgekd.pipeline.alone import measuring_alone
+from edgekd.pipeline.bench import bench_bundle
 from edgekd.runtime import verify
 from edgekd.runtime.machine import allowed_cores, usable_cpus
+from edgekd.runtime.scenario import Settings
 from edgekd.runtime.sessions import RuntimeInfo
+from edgekd.stage import NoProgress
 
 
 def rename_input(root: Path, name: str) -> None:
@@ -45,6 +51,22 @@ def test_bench_takes_names_from_the_manifest_and_needs_no_threads(bundle) -> Non
     assert result["scenario"] == "single-stream"
     assert result["cold_ms"]["p50"] > result["cold_ms"]["load_p50"]
     assert result["after_idle_ms"] == []  # no pause fits into a tenth of a second
+
+
+def test_bench_waits_while_something_else_measures(bundle) -> None:
+    waits = Event()
+
+    class Told(NoProgress):
+        def log(self, text: str) -> None:
+            if "another build or bench is measuring; waiting for it" in text:
+                waits.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with measuring_alone(NoProgress()):
+            benched = pool.submit(bench_bundle, bundle(), Settings(seconds=0.1), progress=Told())
+            assert waits.wait(60)
+            assert not benched.done()
+        assert benched.result(60)["latency_ms"]["p50"] > 0
 
 
 def test_bench_of_the_other_scenarios(bundle) -> None:
