@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -91,6 +92,7 @@ def bench(
     regression, 6: inconclusive, 1: a model failed, 2: the bundles cannot be compared.
     """
     end_in_order()
+    _refuse_endless(context)
     if against is None:
         _refuse(context, COMPARED, "a comparison", "name the baseline with --against, or leave it out")
         _alone(bundle, scenario, seconds, batch_size or [], streams, threads, cores, json)
@@ -133,6 +135,13 @@ def _refuse(context: typer.Context, parameters: Sequence[str], what: str, remedy
         source = context.get_parameter_source(parameter)
         if source is not None and source.name == "COMMANDLINE":
             raise BadInput(f"--{parameter.replace('_', '-')} belongs to {what}", remedy=remedy)
+
+
+def _refuse_endless(context: typer.Context) -> None:
+    """Refuse what no bound of an option holds back: NaN is neither below nor above it, and some have no upper one."""
+    for parameter, value in context.params.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadInput(f"--{parameter.replace('_', '-')} is {value}", remedy="give a number that is finite")
 
 
 def _tell(result: GateResult, json: bool) -> None:

@@ -74,6 +74,21 @@ def test_options_of_one_bundle_do_not_go_with_a_comparison(monkeypatch, capsys, 
     assert capsys.readouterr() == ("", told)
 
 
+FLOATS = [name for name, one in inspect.signature(bench.bench).parameters.items() if isinstance(one.default, float)]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("parameter", FLOATS)
+def test_numbers_that_are_not_finite_are_refused_before_measuring(monkeypatch, capsys, parameter, value) -> None:
+    monkeypatch.setattr(gate, "gate_bundles", lambda *_, **__: pytest.fail("measured"))
+    option, number = given(parameter, value)
+    against = [] if parameter in ALONE else ["--against", "old"]
+    assert ends(monkeypatch, *against, f"{option}={number}") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert option in err
+
+
 @pytest.mark.parametrize("options", [[], ["--against", "old"]])
 def test_defaults_are_not_refused(monkeypatch, capsys, tmp_path, options) -> None:
     monkeypatch.chdir(tmp_path)
