@@ -191,7 +191,10 @@ class Check(_Part):
         description="Of the change, in its unit: of latency that of the last look, of accuracy 95 %; null: no test."
     )
     tolerance: float
-    p_value: float | None = Field(description="Of an exact test; null where there is none.")
+    p_value: float | None = Field(
+        description="Of the exact McNemar test; with an allowance the larger of its and Tango's score test's, which is"
+        " asymptotic; null where there is none."
+    )
     level: float | None = Field(description="What the p-value is held against, after Holm's correction.")
     detail: str
 
