@@ -5,7 +5,9 @@ relative difference of a few float32 roundings. *Kernels*: the same float networ
 compute otherwise (Winograd, fused operators). *Rounding*: the same quantized network in another engine: where a value
 falls between two codes the engines may choose differently (a flip), which moves an output by a step and grows through
 the layers, so it is judged by the mean. *Relaxing*: fewer or finer quantizers than before, an error no larger than
-quantization's own. *Changing*: the numbers are meant to change (quantizing): shown, and bounded by accuracy elsewhere.
+quantization's own; or, in a network that makes much of small differences, any that leaves the form as near to float as
+the one before it, in the mean, at the largest and in the decisions. *Changing*: the numbers are meant to change
+(quantizing): shown, and bounded by accuracy elsewhere.
 
 The layer is found from the values inside by their names: per channel, the mean difference in units of the channel's
 spread. Flips have both signs and average out; a wrong scale, weight or bias moves a whole channel.
@@ -37,6 +39,12 @@ KERNELS = 1e-3
 ROUNDING, DISAGREEING = 0.05, 0.02
 # The same for relaxing: a network quantized at 12 dB, below which nothing useful is left.
 RELAXING = 0.25
+# What a form may be farther from float than the one before it, as a part of that one's distance, in the mean and at the
+# largest; in decisions it is `DISAGREEING`. In such a network both are draws of nearly the same noise: right forms came
+# out farther by up to 0.15 and 0.23 (random networks of 49 convolutions). No fault hides in a good network: what moved
+# by `RELAXING` is nearly as far from float, unless the form before it was 0.12 away itself (0.44 if the two differences
+# are unrelated).
+FARTHER_MEAN, FARTHER_LARGEST = 0.15, 0.25
 # A channel's mean difference, in units of the layer's spread, beyond which the layer is at fault.
 CHANNEL = 0.05
 # The same where the outputs agree: rounding alone moved a channel by at most 0.034 in every network tried, the faults
@@ -82,7 +90,8 @@ def prove(
     """Every hop against the one before it, on ``samples`` (N, ...) with ``labels`` (N,).
 
     ``floating`` (N, K) are the float network's outputs: rounding may move a form by as much as it is from them, since
-    a flip is a step where quantizing was half a step at most.
+    a flip is a step where quantizing was half a step at most; relaxing by more than its share, where the form comes out
+    as near to them as the one before it. The tolerance of the result tells by which of the two it held.
 
     Raises:
         ProofFailed: a difference past its tolerance, or NaN; the hop and, where both sides show their inside, the
@@ -179,18 +188,17 @@ def _compare(
         return HopResult(hop.name, "start", None, None, None, None, accuracy, "", finite)
     largest = float(np.abs(outputs.astype(np.float64) - before).max())
     relative = largest / max(float(np.abs(before).max()), 1e-12)
-    rms, changed = _distance(outputs, before)
+    rms, _, changed = _distance(outputs, before)
     if hop.kind == "equal":
         ok, tolerance = relative <= EQUAL, f"largest difference at most {EQUAL:g} of the largest output"
     elif hop.kind == "kernels":
         ok, tolerance = relative <= KERNELS, f"largest difference at most {KERNELS:g} of the largest output"
     elif hop.kind == "relaxing":
-        ok, tolerance = rms <= RELAXING, f"mean difference at most {100 * RELAXING:g} %"
+        ok, tolerance = _relaxed(rms, outputs, before, floating)
     elif hop.kind == "rounding":
-        own, own_changed = (0.0, 0.0) if floating is None else _distance(before, floating)
+        own, _, own_changed = (0.0, 0.0, 0.0) if floating is None else _distance(before, floating)
         most = min(max(ROUNDING, own), RELAXING)
-        # In a small sample one flipped decision is already more than the share.
-        allowed = max(DISAGREEING, 1.5 / len(labels), own_changed)
+        allowed = max(_few(labels), own_changed)
         ok = rms <= most and changed <= allowed
         tolerance = f"mean difference at most {100 * most:.3g} %, decisions equal on {100 * (1 - allowed):.1f} %"
     else:
@@ -198,11 +206,35 @@ def _compare(
     return HopResult(hop.name, hop.kind, largest, relative, rms, 1 - changed, accuracy, tolerance, ok and finite)
 
 
-def _distance(outputs: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """Root mean square difference over the reference's root mean square, and the share of other decisions."""
+def _relaxed(rms: float, outputs: np.ndarray, before: np.ndarray, floating: np.ndarray | None) -> tuple[bool, str]:
+    """Whether a form that moved by ``rms`` holds, and the tolerance by which it does; both where it does not."""
+    share = f"mean difference at most {100 * RELAXING:g} %"
+    if floating is None or rms <= RELAXING:
+        return rms <= RELAXING, share
+    mean, largest, changed = _distance(outputs, floating)
+    own, own_largest, own_changed = _distance(before, floating)
+    most, most_largest = (1 + FARTHER_MEAN) * own, (1 + FARTHER_LARGEST) * own_largest
+    allowed = own_changed + _few(outputs)
+    ok = mean <= most and largest <= most_largest and changed <= allowed
+    near = (
+        f"as near to float as the form before it (mean difference at most {100 * most:.3g} %: {100 * mean:.3g} %; "
+        f"largest at most {100 * most_largest:.3g} % of the outputs: {100 * largest:.3g} %; "
+        f"decisions equal on {100 * (1 - allowed):.1f} %: {100 * (1 - changed):.1f} %)"
+    )
+    return ok, near if ok else f"{share}, or {near}"
+
+
+def _few(samples: np.ndarray) -> float:
+    """The share of decisions that rounding may change; in a small sample one is already more than `DISAGREEING`."""
+    return max(DISAGREEING, 1.5 / len(samples))
+
+
+def _distance(outputs: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
+    """Root mean square difference over the reference's, largest over the largest, and the share of other decisions."""
     difference = outputs.astype(np.float64) - reference
     rms = float(np.sqrt(np.square(difference).mean()) / max(np.sqrt(np.square(reference).mean()), 1e-12))
-    return rms, float((outputs.argmax(1) != reference.argmax(1)).mean())
+    largest = float(np.abs(difference).max()) / max(float(np.abs(reference).max()), 1e-12)
+    return rms, largest, float((outputs.argmax(1) != reference.argmax(1)).mean())
 
 
 def _failed(before: Hop | None, hop: Hop, result: HopResult, samples: np.ndarray) -> ProofFailed:

@@ -123,6 +123,9 @@ def proof_table(evidence: Evidence) -> Table:
             result = "finite"
         elif kind == "changing" and hop.get("ok") is True:
             result = "shown only"
+        elif kind == "relaxing" and flag(hop.get("ok")) is not None:
+            # It holds by one of two measures.
+            result = joined(result, text(hop.get("tolerance"), 240), by=": ")
         cells.append(
             (
                 text(hop.get("hop")) or "unnamed",

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pages import Page, assert_honest, assert_self_contained
 
+from edgekd.measure.proof import HopResult
 from edgekd.report import render_html, render_markdown
 from edgekd.report.page import LARGEST
 
@@ -182,6 +183,15 @@ def test_missed_budget_and_failed_proof() -> None:
     assert "0.01 allowed" in text
     assert "Proof failed past its tolerance: master" in text
     assert "past its tolerance" in text
+
+
+def test_the_proof_tells_by_which_measure_lowering_held() -> None:
+    manifest, measurements = cpu_bundle()
+    near = "as near to float as the form before it (mean difference at most 31 %: 14 %)"
+    measurements["entries"][0]["proof"].append(
+        HopResult("lowered", "relaxing", 1.0, 0.5, 0.3, 1.0, 0.9806, near, True).to_json()
+    )
+    assert f"within tolerance: {near}" in text_of(manifest, measurements)
 
 
 def test_budget_recorded_without_a_recipe() -> None:
