@@ -32,6 +32,7 @@ from edgekd.pipeline.budget import judge
 from edgekd.pipeline.candidates import compiled_model, session_run
 from edgekd.pipeline.context import Context, versions
 from edgekd.report import render_html
+from edgekd.runtime.spec import load_arrays
 from edgekd.runtime.verify import OF_THIS_MACHINE
 from edgekd.stage import Artifact, Progress, Stage, make_key
 from edgekd.store import write_text_atomic
@@ -154,7 +155,7 @@ class BundleStage(Stage):
         folder = inputs["compile"].path
         unoptimized = onnx_run(folder / row["onnx"])
         compiled = None
-        samples = np.load(inputs["quantize"].path / "proof_samples.npz")["samples"]
+        samples = load_arrays(inputs["quantize"].path / "proof_samples.npz")["samples"]
         if self.target.is_here():
             model = compiled_model(folder, row, self.target)
             compiled = session_run(get_backend(self.target.backend).load(model, self.target))

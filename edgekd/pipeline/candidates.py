@@ -16,6 +16,7 @@ from edgekd.errors import EdgekdError, Missing, ProofFailed, StoreFailed
 from edgekd.forms import CompiledModel, Master, QuantForm
 from edgekd.measure.proof import Hop, onnx_inside, onnx_run, prove
 from edgekd.pipeline.drift import compiling, drift_of, with_layer
+from edgekd.runtime.spec import load_arrays
 from edgekd.stage import Progress
 from edgekd.target import Target
 
@@ -75,7 +76,7 @@ class CandidateMaker:
         Raises:
             ProofFailed: the form does not hold.
         """
-        stored = np.load(self.folder / "proof_samples.npz")
+        stored = load_arrays(self.folder / "proof_samples.npz")
         with TemporaryDirectory() as scratch:
             hops = proof_hops(self.backend, self.target, self.folder, form, compiled, Path(scratch))
             try:

@@ -18,6 +18,7 @@ from edgekd.pipeline.context import Context, versions
 from edgekd.pipeline.mixed import mixed_candidates
 from edgekd.pipeline.quantize import allowed_drop
 from edgekd.runtime.choosing import as_fast
+from edgekd.runtime.spec import load_arrays
 from edgekd.stage import Artifact, Progress, Stage, make_key
 from edgekd.target import Target
 
@@ -141,7 +142,7 @@ class CompileStage(Stage):
         """Time all candidates, choose, and measure the chosen one against float anew; one not `as_fast` is not kept."""
         recipe, target = self.context.recipe, self.target
         pairs, seconds = recipe.measure.pairs, recipe.measure.seconds
-        feeds = {"input": np.load(folder / "proof_samples.npz")["samples"][:1]}
+        feeds = {"input": load_arrays(folder / "proof_samples.npz")["samples"][:1]}
         specs = [ModelSpec.of(backend, one.compiled, target, feeds, scratch) for one in made]
         made[-1].row |= {"ratio": 1.0, "interval": [1.0, 1.0], "median_ms": None}
         if len(made) > 1:

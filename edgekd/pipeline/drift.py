@@ -18,6 +18,7 @@ from edgekd.measure.proof import Kind
 from edgekd.measure.worst import WorstInputs
 from edgekd.runtime.machine import usable_cpus
 from edgekd.runtime.sessions import Session, open_session
+from edgekd.runtime.spec import load_arrays
 from edgekd.target import Target
 
 TAPPED = "tapped"
@@ -34,7 +35,7 @@ def drift_of(
     """
     import onnx
 
-    stored = np.load(folder / "proof_samples.npz")
+    stored = load_arrays(folder / "proof_samples.npz")
     chosen = spread(stored["samples"])
     samples, student = stored["samples"][chosen], stored["outputs"][chosen]
     network, lowered = _float_network(folder, form), onnx.load(compiled.onnx)

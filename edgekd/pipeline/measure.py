@@ -29,6 +29,7 @@ from edgekd.pipeline.compile import RUNTIME_PACKAGES
 from edgekd.pipeline.context import Context, versions
 from edgekd.pipeline.drift import drift_of, save_worst
 from edgekd.pipeline.quantize import PROOF_SAMPLES
+from edgekd.runtime.spec import load_arrays
 from edgekd.stage import Artifact, Progress, Stage, make_key
 from edgekd.target import Target
 
@@ -111,7 +112,7 @@ class MeasureStage(Stage):
         entry["layers"] = [asdict(layer) for layer in layers]
         entry["integer_coverage"] = {"integer": sum(layer.integer for layer in layers), "compute": len(layers)}
 
-        samples = np.load(inputs["quantize"].path / "proof_samples.npz")["samples"]
+        samples = load_arrays(inputs["quantize"].path / "proof_samples.npz")["samples"]
         feeds = {"input": samples[:1]}
         run = session_run(backend.load(model, target))
         spec = ModelSpec.of(backend, model, target, feeds, scratch)
@@ -129,7 +130,7 @@ class MeasureStage(Stage):
         progress.log(f"{target.name}: drift of {chosen['name']}, layer by layer")
         backend, model = get_backend(target.backend), compiled_model(inputs["compile"].path, chosen, target)
         drift = drift_of(backend, target, folder, QuantForm.from_json(chosen["form"]), model, scratch)
-        stored = np.load(folder / "proof_samples.npz")
+        stored = load_arrays(folder / "proof_samples.npz")
         here = target.is_here()
         run = session_run(backend.load(model, target)) if here else onnx_run(model.onnx)
         samples = stored["samples"]

@@ -14,13 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgekd.errors import EdgekdError, Missing, StoreFailed
 from edgekd.forms import CompiledModel, QuantForm
 from edgekd.pipeline.candidates import CandidateMaker, Made, lowered
 from edgekd.pipeline.mixed_accuracy import Search, fewest_floats
 from edgekd.pipeline.mixed_speed import profile_layers
+from edgekd.runtime.spec import load_arrays
 
 PAYING = ("int8-paying", "int8-paying-few")
 
@@ -100,7 +99,7 @@ def _paying(
     of the network with these alone in float.
     """
     began = time.monotonic()
-    sample = np.load(maker.folder / "proof_samples.npz")["samples"][:1]
+    sample = load_arrays(maker.folder / "proof_samples.npz")["samples"][:1]
     found = profile_layers(
         maker.backend, maker.target, maker.folder, first, scratch / "profile", sample, maker.progress, floats
     )

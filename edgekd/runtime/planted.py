@@ -18,7 +18,8 @@ class BusyDelay:
 
     How long to spin is a share of the median of the raw runs between the last two calls of `renew`, so that the delay
     keeps its share while the machine changes speed, and is constant inside a block. That share is calibrated once: a
-    run that follows a spin is itself a little slower than one that follows a run.
+    run that follows a spin is itself a little slower than one that follows a run. Pairs of processes still measure a
+    tenth of a percent more than ``share`` (docs/bench.md).
     """
 
     def __init__(self, run: Callable[[], Any], share: float) -> None:
