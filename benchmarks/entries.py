@@ -102,23 +102,13 @@ def peer_entries(files: NetworkFiles, backend: Backend, target: Target) -> tuple
             for precision in precisions:
                 label = name if precision == "f32" else f"{name}, {precision} rest"
                 compiled = CompiledModel(backend.name, path, path, {"inference_precision": precision})
-                _try_in_its_own_process(files, backend, target, compiled)
+                spec = _spec(files, backend, target, compiled, label)
+                with start(spec) as worker:  # a runtime that crashes on another's file takes nothing along
+                    worker.load(spec)
                 entries.append(_entry(files, backend, target, compiled, label, ours=False, integer=True))
         except Exception as error:  # another's tool may raise anything
             failed.append({"name": name, "error": f"{type(error).__name__}: {error}"[:600]})
     return entries, failed
-
-
-def _try_in_its_own_process(files: NetworkFiles, backend: Backend, target: Target, compiled: CompiledModel) -> None:
-    """Open a file where a runtime that crashes on it takes nothing along.
-
-    Raises:
-        WorkerFailed: it does not open, or its process died.
-    """
-    feeds = {"input": files.held_out[:1]}
-    spec = ModelSpec.of(backend, compiled, target, feeds, files.folder / "feeds", label=compiled.path.name)
-    with start(spec) as worker:
-        worker.load(spec)
 
 
 def _entry(
@@ -145,6 +135,10 @@ def _entry(
         "precision": compiled.meta["inference_precision"],
         "size_bytes": sum(path.stat().st_size for path in weights if path.exists()),
     }
+    return Entry(name, ours, integer, row, _spec(files, backend, target, compiled, name))
+
+
+def _spec(files: NetworkFiles, backend: Backend, target: Target, compiled: CompiledModel, label: str) -> ModelSpec:
+    """How a measuring process opens a file and what it runs it on."""
     feeds = {"input": files.held_out[:1]}
-    spec = ModelSpec.of(backend, compiled, target, feeds, files.folder / "feeds", label=name)
-    return Entry(name, ours, integer, row, spec)
+    return ModelSpec.of(backend, compiled, target, feeds, files.folder / "feeds", label=label)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -73,6 +74,16 @@ def test_residual_adds_quantize_the_skip_branch_alone(net: str) -> None:
         assert graph.producer[fused].op_type == "Conv"
 
 
+def lowered_graph(net: nn.Module, x: Tensor, folder: Path) -> Graph:
+    """Calibrated on ``x``, lowered and checked."""
+    made = prepare(net.eval(), x[:2])
+    made.calibrate(x.split(8))
+    written = write_master(made, x[:2], folder)
+    model = lower(written, FORM)
+    check_lowering(written, model, FORM)
+    return Graph(model)
+
+
 class Branches(nn.Module):
     """Two branches of one depth, each with a convolution at its end."""
 
@@ -109,13 +120,8 @@ BRANCHES = {
 def test_branches_of_one_depth_have_one_site(name: str, turned: bool, tmp_path) -> None:
     torch.manual_seed(0)
     net, x = Branches(*BRANCHES[name]()[:: -1 if turned else 1]), torch.randn(16, 3, 12, 12)
-    made = prepare(net.eval(), x[:2])
-    made.calibrate(x.split(8))
-    written = write_master(made, x[:2], tmp_path)
-    model = lower(written, FORM)
-    check_lowering(written, model, FORM)
-    graph = Graph(model)
-    (add,) = (node for node in model.graph.node if node.op_type == "Add")
+    graph = lowered_graph(net, x, tmp_path)
+    (add,) = (node for node in graph.model.graph.node if node.op_type == "Add")
     assert [graph.is_quantized(name) for name in add.input].count(True) == 1
 
 
@@ -173,13 +179,8 @@ def test_attention_is_float_with_a_mask(mask: Tensor | None, tmp_path) -> None:
     """A bias that hides nothing is no mask."""
     torch.manual_seed(0)
     x = torch.randn(16, 16, 32)
-    made = prepare(Attention(mask).eval(), x[:2])
-    made.calibrate(x.split(8))
-    written = write_master(made, x[:2], tmp_path)
-    model = lower(written, FORM)
-    check_lowering(written, model, FORM)
-    graph = Graph(model)
-    products = [one for one in model.graph.node if one.op_type == "MatMul" and len(graph.data_inputs(one)) == 2]
+    graph = lowered_graph(Attention(mask), x, tmp_path)
+    products = [one for one in graph.model.graph.node if one.op_type == "MatMul" and len(graph.data_inputs(one)) == 2]
     hidden = mask is not None and not mask.isfinite().all()
     assert [[graph.is_quantized(name) for name in one.input] for one in products] == [[not hidden] * 2] * 2
     behind = {site.tensor for site in graph.sites()}
@@ -198,12 +199,7 @@ def test_tiny_scales_survive_float16(tmp_path) -> None:
         net[2].weight[3] *= 1e-6
         net[2].weight[4] *= 1e-3
     x = torch.randn(24, 16, 6, 6)
-    made = prepare(net.eval(), x[:2])
-    made.calibrate(x.split(8))
-    written = write_master(made, x[:2], tmp_path)
-    model = lower(written, FORM)
-    check_lowering(written, model, FORM)
-    graph = Graph(model)
+    graph = lowered_graph(net, x, tmp_path)
     scale = graph.array("2.weight_scale")
     assert scale.dtype == np.float16
     assert (scale > 0).all()
