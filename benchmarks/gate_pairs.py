@@ -30,6 +30,8 @@ from edgekd.runtime.timing import timed
 from edgekd.store import write_text_atomic
 
 STATES = ("idle", "loaded")
+# Where a delay is planted, both sides spin and the slower one longer: what a spin does to the next run is on both.
+SPIN = 0.1
 # Enough work for a tenth of a millisecond.
 SHORT_LAYERS = 1
 
@@ -38,6 +40,7 @@ SHORT_LAYERS = 1
 class Condition:
     """One row of the experiment: what is compared with the chain, and at which tolerance.
 
+    ``delay``: by how much it is slower, planted as a busy delay; ``last_kernel``: of one more layer.
     ``wanted``: the least share of comparisons in which the slow-down must be found; None: it is none, and an alarm is a
     false one.
     """
@@ -74,13 +77,14 @@ class Collection:
             "machine_key": machine_key(),
             "runtime": f"onnxruntime {metadata.version('onnxruntime')}",
             "seconds_per_pair": SECONDS,
+            "spin": SPIN,
         }
         self.value: dict[str, Any] = {**head, "pairs": {}, "live": {}, "overhead": None}
         if path.exists():
             self.value = json.loads(path.read_text())
-            for key in ("machine_key", "runtime", "seconds_per_pair") if adding else ():
-                if self.value[key] != head[key]:
-                    sys.exit(f"{path}: {key} was {self.value[key]}, here it is {head[key]}; give another --file")
+            for key in ("machine_key", "runtime", "seconds_per_pair", "spin") if adding else ():
+                if self.value.get(key) != head[key]:
+                    sys.exit(f"{path}: {key} was {self.value.get(key)}, here it is {head[key]}; give another --file")
 
     def rows(self, kind: str, state: str, condition: str) -> list[list[Any]]:
         """The rows so far, to be added to; ``kind`` is "pairs" or "live"."""
@@ -107,7 +111,7 @@ def collect(
 
     A round has one pair of every condition, in random order, so that what the machine goes through meets all alike.
     """
-    base, specs = models(folder, conditions)
+    sides = models(folder, conditions)
     for state in states:
         with load(state):
             pools = {one.name: collection.rows("pairs", state, one.name) for one in conditions}
@@ -118,7 +122,8 @@ def collect(
                     pool = pools[conditions[index].name]
                     if len(pool) < count:
                         begin = time.monotonic()
-                        pair = measure_pairs([specs[index]], base, seconds=SECONDS, rng=rng)[0]
+                        new, old = sides[index]
+                        pair = measure_pairs([new], old, seconds=SECONDS, rng=rng)[0]
                         pool.append(_row(pair, time.monotonic() - begin))
                 collection.save()
                 done = min(map(len, pools.values()))
@@ -140,17 +145,17 @@ def collect_live(
 
     Comparisons take turns between conditions, so that what the machine goes through meets all alike.
     """
-    base, specs = models(folder, conditions)
+    sides = models(folder, conditions)
     for state in states:
         with load(state):
             for number in range(count):
-                for one, spec in zip(conditions, specs, strict=True):
+                for one, (new, old) in zip(conditions, sides, strict=True):
                     rows = collection.rows("live", state, one.name)
                     if len(rows) > number:
                         continue
                     plan = partial(plan_within, budget_s=budget_s, tolerance=one.tolerance)
                     begin = time.monotonic()
-                    run = compare_until_decided(spec, base, plan, budget_s=budget_s, seed=number)
+                    run = compare_until_decided(new, old, plan, budget_s=budget_s, seed=number)
                     verdict = "error" if run.failure else run.decision.verdict
                     ratio = float(np.exp(run.decision.looks[-1].mean)) if run.decision.looks else None
                     rows.append([verdict, len(run.pairs), round(time.monotonic() - begin, 2), ratio])
@@ -194,19 +199,22 @@ def difference_ns(one: Callable[[], Any], other: Callable[[], Any], runs: int = 
     return float(np.median(differences))
 
 
-def models(folder: Path, conditions: Sequence[Condition]) -> tuple[ModelSpec, list[ModelSpec]]:
-    """The chain and what each condition compares with it, under paths of one length."""
+def models(folder: Path, conditions: Sequence[Condition]) -> list[tuple[ModelSpec, ModelSpec]]:
+    """What each condition compares, new and old, under paths of one length: the chain, and the slower one."""
     base = ModelSpec(save_chain(folder / "base.onnx"), "onnxruntime", save_arrays(feeds(), folder))
     specs = []
     for one in conditions:
-        path = base.path
+        new, old = base, base
         if one.last_kernel is not None:
-            path = save_chain(folder / f"{one.name}.onnx", last_kernel=one.last_kernel)
-        specs.append(replace(base, path=path, planted_delay=one.delay))
+            new = replace(base, path=save_chain(folder / f"{one.name}.onnx", last_kernel=one.last_kernel))
+        if one.delay:
+            old = replace(base, planted_delay=SPIN)
+            new = replace(base, planted_delay=(1 + SPIN) * (1 + one.delay) - 1)
+        specs += [new, old]
     place = folder / f"staged-{time.monotonic_ns()}"
     place.mkdir()
-    staged = equal_paths([base, *specs], place)
-    return staged[0], staged[1:]
+    staged = equal_paths(specs, place)
+    return list(zip(staged[::2], staged[1::2], strict=True))
 
 
 @contextmanager

@@ -9,8 +9,9 @@ whole procedure (looks, trimming, time budget) is then run on random draws of th
 too. A run that was stopped goes on from its file. States: idle, and with a busy process pinned to the last CPU.
 
 Rows: A/A at tolerance 0 and a planted slow-down of exactly the tolerance (2 %), where an alarm is false; slow-downs of
-about 5 % at tolerance 2 % and 3 % at tolerance 1 %, planted (a busy delay of that share of the process' own median) and
-natural (the chain of 19 layers with one more; with a smaller kernel for 3 %). ``measured_ratio`` tells what they were.
+about 5 % at tolerance 2 % and 3 % at tolerance 1 %, planted and natural (the chain of 19 layers with one more; with a
+smaller kernel for 3 %). Where one is planted, both sides spin after each run, the slower one longer by just as much
+that their totals differ by it. ``measured_ratio`` tells what they were.
 
 Where an alarm is false, ``centred`` tells the rate of the same pairs, shifted together until their mean is exactly the
 tolerance: pairs are a sample, and their mean is not quite what was planted.

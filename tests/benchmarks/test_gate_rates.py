@@ -87,9 +87,15 @@ def test_collecting_goes_on_where_it_stopped(tmp_path):
     collect(again, tmp_path, ["idle"], conditions, 2, say=lambda _: None)
     assert Collection(path).rows("pairs", "idle", "aa_tolerance_0")[:1] == first
     assert len(Collection(path).rows("pairs", "idle", "aa_tolerance_0")) == 2
-    path.write_text(path.read_text().replace(again.value["machine_key"], "another"))
+    text = path.read_text()
+    path.write_text(text.replace(again.value["machine_key"], "another"))
     with pytest.raises(SystemExit, match="machine_key was another"):
         Collection(path)
+    # Files from before both sides spun do not say that they do.
+    path.write_text(text.replace('"spin": 0.1, ', ""))
+    with pytest.raises(SystemExit, match="spin was None"):
+        Collection(path)
+    assert Collection(path, adding=False).value["pairs"] == again.value["pairs"]
 
 
 def test_the_result_has_the_promised_names(tmp_path):
@@ -146,9 +152,15 @@ def test_the_load_is_there_and_goes(tmp_path):
             time.sleep(0.01)
         assert len(busy[0].cpu_affinity()) == 1
     assert not busy[0].is_running()
-    base, specs = models(tmp_path, CONDITIONS)
-    assert len({len(str(spec.path)) for spec in [base, *specs]}) == 1
-    assert [spec.planted_delay for spec in specs] == [one.delay for one in CONDITIONS]
+
+
+def test_both_sides_spin_where_a_delay_is_planted(tmp_path):
+    sides = models(tmp_path, CONDITIONS)
+    assert len({len(str(side.path)) for pair in sides for side in pair}) == 1
+    for one, (new, old) in zip(CONDITIONS, sides, strict=True):
+        assert (1 + new.planted_delay) / (1 + old.planted_delay) == pytest.approx(1 + one.delay)
+        assert (old.planted_delay > 0) == (one.delay > 0)
+        assert (new.path.read_bytes() == old.path.read_bytes()) == (one.last_kernel is None)
 
 
 def test_what_the_harness_adds_is_told(tmp_path):
