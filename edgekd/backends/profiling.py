@@ -31,7 +31,7 @@ class Names:
     ONNX Runtime keeps a node's name through fusion, with a mark of its own behind (``_token_7``), or names a kernel
     after the value that it computes (``relu_nchwc``); what it splits or inserts (``HardSigmoid_213``, ``Transpose``)
     has a new name. OpenVINO tells for every kernel the nodes that it was made of, some with a part behind
-    (``/WithoutBiases``).
+    (``/WithoutBiases``). A file in OpenVINO's own format has none: its values are not those of an ONNX file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +39,7 @@ class Names:
             import onnx
         except ImportError as error:
             raise missing_package("onnx, which reads the compiled file,", "build") from error
-        nodes = onnx.load(str(path), load_external_data=False).graph.node
+        nodes = [] if path.suffix == ".xml" else onnx.load(str(path), load_external_data=False).graph.node
         self._values = {value: value for node in nodes for value in node.output}
         self._values |= {node.name: node.output[0] for node in nodes if node.name}
 

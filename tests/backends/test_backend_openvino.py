@@ -5,7 +5,8 @@ from tiny_networks import Builder, batch
 from edgekd.backends import openvino as module
 from edgekd.backends.openvino import OpenVinoBackend
 from edgekd.errors import Missing, ProofFailed
-from edgekd.forms import QuantForm
+from edgekd.forms import CompiledModel, QuantForm
+from edgekd.runtime.session_openvino import openvino_core
 from edgekd.runtime.sessions import open_session
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed")
@@ -39,6 +40,17 @@ def test_compile_load_and_coverage(tmp_path, make_target):
     x = batch(5)
     reference = open_session(onnx, "onnxruntime", threads=1, optimize=False).run({"input": x})["logits"]
     assert np.abs(BACKEND.load(compiled, target).run({"input": x})["logits"] - reference).max() < 0.1
+
+
+def test_kernels_of_a_file_in_openvinos_own_format_are_timed_without_names(tmp_path, make_target):
+    import openvino
+
+    onnx = Builder("openvino").save(tmp_path / "model.onnx")
+    openvino.save_model(openvino_core().read_model(onnx), tmp_path / "model.xml")
+    own = CompiledModel("openvino", tmp_path / "model.xml", tmp_path / "model.xml")
+    times = BACKEND.profile(own, make_target("openvino"), {"input": batch(8)})
+    assert any(one.op == "Convolution" and one.integer for one in times)
+    assert not any(one.values for one in times)
 
 
 def test_float_coverage(tmp_path, make_target):
