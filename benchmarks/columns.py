@@ -12,4 +12,5 @@ UNKNOWN: dict[str, Any] = {
     "snr_db": None,
     "peer_snr_db": None,
     "integer_coverage": None,
+    "profile": None,
 }

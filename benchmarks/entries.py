@@ -24,13 +24,14 @@ from edgekd.target import Target
 
 @dataclass
 class Entry:
-    """One file in one runtime: whose it is, whether it is integer, its row, and how to time it."""
+    """One file in one runtime: whose it is, whether it is integer, its row, how to time it, and what is profiled."""
 
     name: str
     ours: bool
     integer: bool
     row: dict[str, Any]
     spec: ModelSpec
+    compiled: CompiledModel
 
 
 def our_entries(files: NetworkFiles, backend: Backend, target: Target) -> tuple[list[Entry], list[dict[str, str]]]:
@@ -135,10 +136,9 @@ def _entry(
         "precision": compiled.meta["inference_precision"],
         "size_bytes": sum(path.stat().st_size for path in weights if path.exists()),
     }
-    return Entry(name, ours, integer, row, _spec(files, backend, target, compiled, name))
+    return Entry(name, ours, integer, row, _spec(files, backend, target, compiled, name), compiled)
 
 
 def _spec(files: NetworkFiles, backend: Backend, target: Target, compiled: CompiledModel, label: str) -> ModelSpec:
     """How a measuring process opens a file and what it runs it on."""
-    feeds = {"input": files.held_out[:1]}
-    return ModelSpec.of(backend, compiled, target, feeds, files.folder / "feeds", label=label)
+    return ModelSpec.of(backend, compiled, target, files.feeds(), files.folder / "feeds", label=label)

@@ -16,6 +16,10 @@ that to 0.5 dB (float always is) and as fast as the fastest file of the race; wh
 accurate, or where no integer one is, the fastest of all, and the row shows it. ``unmatched_peers`` are the files that
 none of edgekd's forms (float ones too) equals in both accuracy and the race's time.
 
+Where ours is slower than the fastest of the others, ``profile`` tells where, from the runtime's own profiler:
+microseconds of a run and kernels by kind of kernel in either file, what differs most first; medians of profiles that
+are taken in turns (profiles.py).
+
 All get the same samples to calibrate on; edgekd tries the calibrations of starts.py, and keeps some of the samples back
 to choose by, for both backends one. Networks have random weights, see networks.py: the figures compare files of one
 network, they are no accuracies of trained ones. What fails stands in its row as ``error``. The rows of tensorrt-rtx
@@ -37,6 +41,7 @@ from typing import Any
 
 from columns import UNKNOWN
 from networks import NETWORKS, make_network
+from profiles import told
 from rows import measure_backend
 from starts import SETTINGS, Options, make_files
 
@@ -154,6 +159,8 @@ def line(row: dict[str, Any]) -> str:
         low, high = row["interval"]
         text += f", {row['ours_over_best_peer']:.3f} of {row['best_peer']} ({low:.3f} to {high:.3f})"
         text += f", {row['ours_over_float']:.3f} of float"
+    if row.get("profile"):  # files from before rows had it are gone on from
+        text += f", slower by {told(row['profile'])}"
     return head + text + ("" if row["proof"] == "ok" else f", proof: {row['proof'].splitlines()[0]}")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from columns import UNKNOWN
 from entries import Entry, our_entries, peer_entries
+from profiles import compare_profiles
 from starts import TARGETS, NetworkFiles, Options
 
 from edgekd.backends import get_backend
@@ -57,6 +58,8 @@ def measure_backend(files: NetworkFiles, backend_name: str, options: Options) ->
             best = min([*others, *floats], key=lambda entry: ratios[entry.name])
             chosen = _choose(ours, bar, ratios, ratios[best.name])
             row |= _meet(chosen, best, floats[-1], options)
+            if row["ours_over_best_peer"] > 1:
+                row["profile"] = compare_profiles(backend, target, chosen.compiled, best.compiled, files.feeds())
     layers = chosen.row["integer"], chosen.row["compute"]
     return row | {
         "form": chosen.name,

@@ -77,6 +77,10 @@ class NetworkFiles:
     tried: dict[str, float]
     master_error: str
 
+    def feeds(self) -> dict[str, np.ndarray]:
+        """What files are timed and profiled on: one sample."""
+        return {"input": self.held_out[:1]}
+
 
 def make_files(name: str, network: torch.nn.Module, folder: Path, options: Options, *, size: int = 224) -> NetworkFiles:
     """A float file, and edgekd's master by the calibration that suits the calibration samples best."""

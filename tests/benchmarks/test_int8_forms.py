@@ -41,7 +41,7 @@ def test_a_sample_is_the_same_whatever_the_count_and_others_differ():
 
 
 def entry(name: str, snr: float, integer: bool = True) -> Entry:
-    return Entry(name, True, integer, {"snr_db": snr}, None)  # type: ignore[arg-type]
+    return Entry(name, True, integer, {"snr_db": snr}, None, None)  # type: ignore[arg-type]
 
 
 def chosen(snr_and_time: dict[str, tuple[float, float]], bar: float | None, quick: float) -> str:
@@ -137,5 +137,6 @@ def test_the_fastest_two_meet_anew(tmp_path: Path):
     low, high = row["interval"]
     assert low <= row["ours_over_best_peer"] <= high
     assert math.isfinite(high)
+    assert (row["profile"] is None) == (row["ours_over_best_peer"] <= 1)
     assert row["best_peer"] in {one["name"] for one in [*row["peers"], row["ours"][-1]]}
     assert all("race_over_float" in one for one in [*row["ours"], *row["peers"]])
