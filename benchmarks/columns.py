@@ -11,6 +11,8 @@ UNKNOWN: dict[str, Any] = {
     "interval": None,
     "snr_db": None,
     "peer_snr_db": None,
+    "float_top1": None,
+    "top1": None,
     "integer_coverage": None,
     "profile": None,
 }

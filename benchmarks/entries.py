@@ -131,6 +131,7 @@ def _entry(
         "name": name,
         "snr_db": snr_db(outputs, files.reference),
         "agreement": float((outputs.argmax(1) == files.reference.argmax(1)).mean()),
+        "top1": files.top1(outputs),
         "integer": sum(layer.integer for layer in layers),
         "compute": len(layers),
         "precision": compiled.meta["inference_precision"],

@@ -44,6 +44,7 @@ from networks import NETWORKS, make_network
 from profiles import told
 from rows import measure_backend
 from starts import SETTINGS, Options, make_files
+from training import TRAINABLE, UNTRAINABLE, trained_network
 
 from edgekd.measure import describe_machine
 from edgekd.store import write_text_atomic
@@ -66,14 +67,22 @@ def main() -> int:
     parser.add_argument(
         "--starts", type=int, default=len(SETTINGS), metavar="N", help="try the first N of edgekd's calibrations"
     )
+    parser.add_argument("--trained", action="store_true", help="train the networks first; all means those it can")
+    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="keep trained weights here, and take them again")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--save", type=Path, help=f"write rows here as they come (such as {RESULTS.name}/NAME.json), "
                         "and go on from the rows that are there")  # fmt: skip
     arguments = parser.parse_args()
-    names = list(NETWORKS) if arguments.models == ["all"] else arguments.models
+    every = TRAINABLE if arguments.trained else NETWORKS
+    names = list(every) if arguments.models == ["all"] else arguments.models
     unknown = [name for name in names if name not in NETWORKS]
     if unknown:
         parser.error(f"unknown model {', '.join(unknown)}; known are {', '.join(NETWORKS)}, or all")
+    if arguments.weights and not arguments.trained:
+        parser.error("--weights keeps trained weights; give --trained too")
+    for name in names:
+        if arguments.trained and name in UNTRAINABLE:
+            parser.error(f"{name} cannot be trained here: {UNTRAINABLE[name]}")
     if "openvino" in arguments.backends and not _installed("nncf"):
         parser.error("NNCF is not installed; install the peers with: uv sync --group peers")
     if not 1 <= arguments.starts <= len(SETTINGS):
@@ -85,8 +94,9 @@ def main() -> int:
         arguments.held_out,
         arguments.seed,
         arguments.starts,
+        arguments.trained,
     )
-    result = run(names, arguments.backends, options, arguments.save)
+    result = run(names, arguments.backends, options, arguments.save, arguments.weights)
     if arguments.json:
         print(json.dumps(result, indent=1))
     else:
@@ -94,13 +104,19 @@ def main() -> int:
     return 0
 
 
-def run(names: list[str], backends: list[str], options: Options, save: Path | None = None) -> dict[str, Any]:
-    """The whole result; rows of an earlier run with the same settings in ``save`` are kept, but errors are redone."""
+def run(
+    names: list[str], backends: list[str], options: Options, save: Path | None = None, weights: Path | None = None
+) -> dict[str, Any]:
+    """The whole result; rows of an earlier run with the same settings in ``save`` are kept, but errors are redone.
+
+    ``weights``: the folder that keeps trained ones.
+    """
     head = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": describe_machine(),
         "versions": {package: metadata.version(package) for package in PACKAGES if _installed(package)},
         "seed": options.seed,
+        "weights": options.weights,
         "calibration": options.to_json(),
     }
     rows: list[dict[str, Any]] = []
@@ -113,21 +129,23 @@ def run(names: list[str], backends: list[str], options: Options, save: Path | No
         left = [b for b in backends if not any(row["model"] == name and row["backend"] == b for row in rows)]
         # Libraries print on stdout; what is asked for is the only thing there.
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
-            for row in _rows(name, left, Path(folder), options):
+            for row in _rows(name, left, Path(folder), options, weights):
                 print(line(row), flush=True)
-                rows.append(row)
+                rows.append(row | {"weights": options.weights})
                 if save:
                     save.parent.mkdir(parents=True, exist_ok=True)
                     write_text_atomic(save, json.dumps(head | {"rows": rows}, indent=1) + "\n")
     return head | {"rows": rows}
 
 
-def _rows(name: str, backends: list[str], folder: Path, options: Options) -> Any:
+def _rows(name: str, backends: list[str], folder: Path, options: Options, weights: Path | None) -> Any:
     """A row for each backend of one network; of what fails the words."""
     if not backends:
         return
     try:
-        files = make_files(name, make_network(name, options.seed), folder, options)
+        seed = options.seed
+        network = trained_network(name, seed, weights) if options.trained else make_network(name, seed)
+        files = make_files(name, network, folder, options)
     except Exception as error:
         traceback.print_exc()
         yield from ({"model": name, "backend": backend, **UNKNOWN, "error": words(error)} for backend in backends)
@@ -153,6 +171,8 @@ def line(row: dict[str, Any]) -> str:
     if "builds" in row:
         return head + ", ".join(f"{form}: {said.splitlines()[0]}" for form, said in row["builds"].items())
     text = f"{row['form']:20} snr {_number(row['snr_db'], 1)} dB, peers {_number(row['peer_snr_db'], 1)} dB"
+    if row["float_top1"] is not None:
+        text += f", top-1 {100 * row['top1']:.1f} % (float {100 * row['float_top1']:.1f} %)"
     if row["integer_coverage"] is not None:
         text += f", integer {row['integer']}/{row['compute']}"
     if row["ours_over_best_peer"] is not None:

@@ -1,12 +1,13 @@
 """The networks and samples of the benchmarks: seeded, so that everybody measures the same ones.
 
-No pretrained weights are used (none can be downloaded where this runs), so weights are random, and then made to behave
-like trained ones where that matters to quantization: BatchNorm has scales and shifts that differ between channels, and
-statistics that come from running samples through the network, so that activations are normalised; what starts at zero
-(residual scales, LayerScale, biases) gets real values; heads look where samples differ, so that logits tell them apart
-instead of repeating one vector. Samples are "dead leaves" images (Lee, Mumford and Huang, "Occlusion models for natural
-images", IJCV 2001): occluding discs with power-law radii, whose edges and spectra are those of photographs, textured by
-a smooth random field. Latency depends on none of it; accuracy figures are comparable between files of one network only.
+No pretrained weights are used (none can be downloaded where this runs; training.py trains some for a short time), so
+weights are random, and then made to behave like trained ones where that matters to quantization: BatchNorm has scales
+and shifts that differ between channels, and statistics that come from running samples through the network, so that
+activations are normalised; what starts at zero (residual scales, LayerScale, biases) gets real values; heads look where
+samples differ, so that logits tell them apart instead of repeating one vector. Samples are "dead leaves" images (Lee,
+Mumford and Huang, "Occlusion models for natural images", IJCV 2001): occluding discs with power-law radii, whose edges
+and spectra are those of photographs, textured by a smooth random field. Latency depends on none of it; accuracy figures
+are comparable between files of one network only.
 """
 
 from __future__ import annotations
@@ -45,25 +46,32 @@ def make_network(name: str, seed: int = 0) -> nn.Module:
     Raises:
         ValueError: the name is not in `NETWORKS`.
     """
+    network = bare_network(name, seed).eval()
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(seed)
+        _give_values(network, generator)
+        batches = samples(STATISTICS, STATISTICS_SEED + seed).split(BATCH)
+        observe_batch_norms(network, batches)
+        _make_heads(network, batches, generator)
+    return network
+
+
+def bare_network(name: str, seed: int, classes: int = 1000) -> nn.Module:
+    """The network as its library initialises it.
+
+    Raises:
+        ValueError: the name is not in `NETWORKS`.
+    """
     if name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}; known are {', '.join(NETWORKS)}")
     torch.manual_seed(seed)
     if name in TIMM:
         import timm
 
-        network = timm.create_model(name, pretrained=False)
-    else:
-        from torchvision import models
+        return timm.create_model(name, pretrained=False, num_classes=classes)
+    from torchvision import models
 
-        network = models.get_model(name, weights=None)
-    network = network.eval()
-    with torch.no_grad():
-        generator = torch.Generator().manual_seed(seed)
-        _give_values(network, generator)
-        batches = samples(STATISTICS, STATISTICS_SEED + seed).split(BATCH)
-        _observe_batch_norms(network, batches)
-        _make_heads(network, batches, generator)
-    return network
+    return models.get_model(name, weights=None, num_classes=classes)
 
 
 def samples(count: int, seed: int, size: int = 224) -> Tensor:
@@ -114,7 +122,7 @@ def _give_values(network: nn.Module, generator: torch.Generator) -> None:
             parameter.normal_(0, 0.1, generator=generator)
 
 
-def _observe_batch_norms(network: nn.Module, batches: Any) -> None:
+def observe_batch_norms(network: nn.Module, batches: Any) -> None:
     """Statistics averaged over the batches, everything else (dropout, stochastic depth) in evaluation mode."""
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [module.momentum for module in norms]

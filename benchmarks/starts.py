@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from networks import samples
+from training import images
 
 from edgekd.backends import get_backend
 from edgekd.errors import EdgekdError
@@ -45,7 +46,7 @@ AVERAGED = 8
 class Options:
     """What a run measures with; ``seconds`` of runs a row (0: not timed), ``pairs`` in the second meeting.
 
-    ``starts``: how many of `SETTINGS` are tried.
+    ``starts``: how many of `SETTINGS` are tried. ``trained``: samples are Fashion-MNIST's, as the networks want them.
     """
 
     seconds: float = 60.0
@@ -54,18 +55,26 @@ class Options:
     held_out: int = 64
     seed: int = 0
     starts: int = len(SETTINGS)
+    trained: bool = False
+
+    @property
+    def weights(self) -> str:
+        """Of the networks: "trained" or "random"."""
+        return "trained" if self.trained else "random"
 
     def to_json(self) -> dict[str, Any]:
         """What the samples are, and how long is measured; each row tells its own starts."""
-        told = {key: value for key, value in asdict(self).items() if key != "starts"}
-        return told | {"images": "dead leaves, benchmarks/networks.py", "threads": 2, "batch": 1}
+        told = {key: value for key, value in asdict(self).items() if key not in ("starts", "trained")}
+        kind = "Fashion-MNIST, benchmarks/training.py" if self.trained else "dead leaves, benchmarks/networks.py"
+        return told | {"images": kind, "threads": 2, "batch": 1}
 
 
 @dataclass(frozen=True)
 class NetworkFiles:
-    """One network: ``folder`` has float.onnx and master.onnx; samples (N, 3, 224, 224), ``reference`` (N, 1000).
+    """One network: ``folder`` has float.onnx and master.onnx; samples (N, 3, 224, 224), ``reference`` (N, classes).
 
     ``calibrated`` tells how the master was, ``tried`` each way's signal-to-noise ratio in dB on the samples kept back.
+    ``labels`` (N,) are those of the held-out samples; dead leaves have none.
     """
 
     name: str
@@ -76,6 +85,11 @@ class NetworkFiles:
     calibrated: str
     tried: dict[str, float]
     master_error: str
+    labels: np.ndarray | None = None
+
+    def top1(self, outputs: np.ndarray) -> float | None:
+        """Share of the held-out samples whose label these outputs tell; None where there are no labels."""
+        return None if self.labels is None else float((outputs.argmax(1) == self.labels).mean())
 
     def feeds(self) -> dict[str, np.ndarray]:
         """What files are timed and profiled on: one sample."""
@@ -84,8 +98,7 @@ class NetworkFiles:
 
 def make_files(name: str, network: torch.nn.Module, folder: Path, options: Options, *, size: int = 224) -> NetworkFiles:
     """A float file, and edgekd's master by the calibration that suits the calibration samples best."""
-    calibration = samples(options.calibration, 2 * options.seed + 1, size)
-    held_out = samples(options.held_out, 2 * options.seed + 2, size)
+    calibration, held_out, labels = _samples(options, size)
     export_float(network, calibration[:2], folder / "float.onnx")
     tried: dict[str, float] = {}
     error = ""
@@ -106,9 +119,17 @@ def make_files(name: str, network: torch.nn.Module, folder: Path, options: Optio
             file.rename(folder / file.name)
     except EdgekdError as failure:  # the others' figures stand all the same
         best, error = "", f"{type(failure).__name__}: {failure}"
-    return NetworkFiles(
-        name, folder, calibration.numpy(), held_out.numpy(), _torch_outputs(network, held_out), best, tried, error
-    )
+    outputs = _torch_outputs(network, held_out)
+    return NetworkFiles(name, folder, calibration.numpy(), held_out.numpy(), outputs, best, tried, error, labels)
+
+
+def _samples(options: Options, size: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray | None]:
+    """To calibrate on, held out, and labels of the latter if there are any."""
+    seeds = 2 * options.seed + 1, 2 * options.seed + 2
+    if not options.trained:
+        return samples(options.calibration, seeds[0], size), samples(options.held_out, seeds[1], size), None
+    held_out, labels = images("test", options.held_out, seeds[1], size)
+    return images("train", options.calibration, seeds[0], size)[0], held_out, labels.numpy()
 
 
 def snr_db(outputs: np.ndarray, reference: np.ndarray) -> float:
