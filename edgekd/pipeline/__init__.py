@@ -11,6 +11,7 @@ from typing import Any
 from edgekd.pipeline.bundle import BundleStage, publish_and_verify
 from edgekd.pipeline.compile import CompileStage, build_precision
 from edgekd.pipeline.context import Context
+from edgekd.pipeline.judged import judged_beside, judged_form
 from edgekd.pipeline.measure import MeasureStage
 from edgekd.pipeline.preflight import check_request
 from edgekd.pipeline.quantize import QuantizeStage
@@ -66,14 +67,18 @@ def build(
     plan = [build_precision(target, recipe.quantize.precision) for target in named]
     runs = _Runs(store or Store(), progress)
     with runs.store.session():
-        context = Context(recipe, jobs, integer=any(target.precision == "int8" for target in plan))
+        integer = any(target.precision == "int8" for target in plan)
+        # Also those of the recipe that are not asked for now: built one by one, all get the same master.
+        own = [load_target(name) for name in recipe.targets] if integer else []
+        context = Context(recipe, jobs, integer=integer, judged=judged_form([*plan, *own]))
         shared = _shared_stages(context, runs)
         bundles = []
         for target in plan:
             inputs = dict(shared)
             inputs["compile"] = runs.run(CompileStage(context, target), inputs, target.name)
             inputs["measure"] = runs.run(MeasureStage(context, target), inputs, target.name)
-            packed = runs.run(BundleStage(context, target, reproduce), inputs, target.name)
+            beside = judged_beside(target, own, plan) if integer else ()
+            packed = runs.run(BundleStage(context, target, reproduce, beside), inputs, target.name)
             bundles.append(publish_and_verify(packed.path, out / f"{recipe.name}-{target.name}"))
     return BuildResult(bundles, time.perf_counter() - begin, runs.rows)
 

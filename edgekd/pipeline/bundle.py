@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,14 @@ class BundleStage(Stage):
     version = 1
     code = ("runtime", "bundle", "report", "pipeline")
 
-    def __init__(self, context: Context, target: Target, reproduce: str) -> None:
-        """``reproduce``: the command without its targets; empty: the recipe of the manifest is what is built."""
+    def __init__(self, context: Context, target: Target, reproduce: str, beside: Sequence[Target] = ()) -> None:
+        """``reproduce``: the command without its targets; empty: the recipe of the manifest is what is built.
+
+        ``beside``: targets that must be built with this one for it to come out the same.
+        """
         self.context, self.target = context, target
         command = reproduce or "edgekd build recipe.yaml"  # the manifest's recipe, as a file
-        self.command = f"{command} --target {shlex.quote(target.called)}"
+        self.command = " ".join([command, *(f"--target {shlex.quote(one.called)}" for one in (target, *beside))])
 
     def key(self, inputs: dict[str, Artifact]) -> str:
         """Hash of the recipe, the inputs and the command."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekd.errors import BadModel
+from edgekd.forms import QuantForm
 from edgekd.recipe import ModelConfig, Recipe
 from edgekd.user_code import code_digest
 
@@ -29,11 +30,14 @@ class Context:
     """One build's recipe and data; cheap to make, loads torch and data only when a stage has work to do.
 
     ``jobs``: threads that training may use (None: as many as this process may). ``integer``: whether any target wants a
-    master; without, only the float student is written.
+    master; without, only the float student is written. ``judged``: the form in whose numbers quantization is judged
+    (None: the master's own).
     """
 
-    def __init__(self, recipe: Recipe, jobs: int | None = None, *, integer: bool = True) -> None:
-        self.recipe, self.jobs, self.integer = recipe, jobs, integer
+    def __init__(
+        self, recipe: Recipe, jobs: int | None = None, *, integer: bool = True, judged: QuantForm | None = None
+    ) -> None:
+        self.recipe, self.jobs, self.integer, self.judged = recipe, jobs, integer, judged
         # Whether `edgekd.pipeline.preflight.check_training` has passed.
         self.checked = False
 

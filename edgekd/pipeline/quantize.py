@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekd.pipeline.context import Context, versions
+from edgekd.pipeline.judged import ALL_STEPS, MASTER_STEPS
 from edgekd.pipeline.train import TRAINING_CODE, WEIGHTS
 from edgekd.stage import Artifact, Progress, Stage, make_key
 from edgekd.target import load_calibration
@@ -38,10 +39,12 @@ class QuantizeStage(Stage):
         *TRAINING_CODE,
         "quantize",
         "forms.py",
+        "lower/numbers.py",
         "measure/proof.py",
         "measure/inside.py",
         "runtime/session_onnxruntime.py",
         "pipeline/quantize.py",
+        "pipeline/judged.py",
     )
 
     def __init__(self, context: Context) -> None:
@@ -57,6 +60,7 @@ class QuantizeStage(Stage):
                 "quantize": recipe.quantize.model_dump(mode="json", exclude={"prefer", "precision"}),
                 "distill": recipe.distill.model_dump(mode="json"),
                 "allowed_drop": allowed_drop(recipe.budget.max_accuracy_drop),
+                "judged": self.context.judged.to_json() if self.context.judged else None,
                 "calibration": load_calibration(recipe.quantize.calibration).model_dump(mode="json"),
             }
         return make_key(self, part, inputs, versions(*SHAPING_PACKAGES))
@@ -118,6 +122,7 @@ class QuantizeStage(Stage):
     ) -> tuple[Outcome, dict[str, Any]]:
         from edgekd.data.calibration import calibration_samples
         from edgekd.distill import predict, quantization_aware
+        from edgekd.lower.numbers import site_parameters
         from edgekd.quantize import quantize
 
         context, recipe = self.context, self.context.recipe
@@ -152,13 +157,15 @@ class QuantizeStage(Stage):
             fit=fit,
             evaluate=lambda module: context.score(*predict(module, context.source, "val")),
             progress=progress,
+            numbers=partial(site_parameters, form=context.judged) if context.judged else None,
             on_prepared=on_prepared,
         )
         unruled = outcome.prepared.without_rule
         if unruled:
             told = ", ".join(f"{name} ({count})" for name, count in unruled.items())
             progress.log(f"  no rule knows these operators, so they stay float: {told}")
-        facts = {"calibration": policy.name, "samples": len(samples), "without_rule": unruled}
+        steps = ALL_STEPS if context.judged else MASTER_STEPS
+        facts = {"calibration": policy.name, "samples": len(samples), "without_rule": unruled, "judged_steps": steps}
         return outcome, outcome.report | facts | {"notes": list(outcome.prepared.notes)}
 
     def _sensitivity(self, prepared: Prepared, out: Path, progress: Progress) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from edgekd.quantize.learned import learn_scales
 from edgekd.quantize.post_training import PostTraining, Techniques, prepared_student
 from edgekd.quantize.prepared import Prepared
+from edgekd.quantize.written import Numbers, Written
 from edgekd.recipe import QuantizeConfig
 from edgekd.stage import Progress
 from edgekd.target import CalibrationPolicy
@@ -63,11 +64,13 @@ def quantize(
     fit: Fit,
     evaluate: Callable[[nn.Module], float],
     progress: Progress,
+    numbers: Numbers | None = None,
     on_prepared: Callable[[Prepared], None] = lambda prepared: None,
 ) -> Outcome:
     """Quantize ``student`` (left as it is); ``evaluate`` gives a metric in [0, 1] on the validation split.
 
-    ``batches`` of calibration samples, (B, ...) float32 each, can be gone through more than once.
+    ``batches`` of calibration samples, (B, ...) float32 each, can be gone through more than once. ``numbers`` gives the
+    activations of what is evaluated (`edgekd.quantize.written`); None: the master's own. Training sees the master's.
     ``on_prepared`` is called before anything is changed: there the network must still equal the student.
 
     ``method: auto`` tries the next rung only while the best one costs more than ``allowed_drop`` points, each upon the
@@ -78,7 +81,8 @@ def quantize(
     on_prepared(untouched)
     post_training = PostTraining(untouched, batches)
     wanted = [name for name in ORDER if getattr(config, name)]
-    climb = _Climb(evaluate(student), allowed_drop, evaluate, progress)
+    judged = Written(untouched, batches, numbers) if numbers is not None else _own_module
+    climb = _Climb(evaluate(student), allowed_drop, lambda prepared: evaluate(judged(prepared)), progress)
     if config.method == "auto":
         climb.calibrated(post_training, Techniques())
         for name in wanted:
@@ -115,7 +119,7 @@ class _Climb:
         self,
         float_metric: float,
         allowed_drop: float,
-        evaluate: Callable[[nn.Module], float],
+        evaluate: Callable[[Prepared], float],
         progress: Progress,
     ) -> None:
         self.float_metric, self.allowed_drop = float_metric, allowed_drop
@@ -194,4 +198,8 @@ class _Climb:
 
     def _evaluate_frozen(self, prepared: Prepared) -> float:
         with prepared.frozen():
-            return self.evaluate(prepared.module)
+            return self.evaluate(prepared)
+
+
+def _own_module(prepared: Prepared) -> nn.Module:
+    return prepared.module

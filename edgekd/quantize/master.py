@@ -52,16 +52,17 @@ def write_master(prepared: Prepared, example: Tensor, out: Path) -> Master:
     return master
 
 
-def rehearse_master(prepared: Prepared, example: Tensor) -> None:
+def rehearse_master(prepared: Prepared, example: Tensor) -> tuple[Site, ...]:
     """Write a master of ``prepared``, which is not calibrated, and throw it away: what fails there fails now.
 
-    Weights get their own ranges; those of what flows between layers do not matter here.
+    Weights get their own ranges; those of what flows between layers do not matter here. Returned are its sites, whose
+    scales mean nothing.
     """
     for layer in layers(prepared.module):
         if layer.quantizer is not None:
             layer.quantizer(layer.weight)
     with tempfile.TemporaryDirectory() as folder:
-        write_master(prepared, example, Path(folder))
+        return write_master(prepared, example, Path(folder)).sites
 
 
 def write_float_weights(master: Path, prepared: Prepared, floating: Prepared, path: Path) -> None:

@@ -110,6 +110,7 @@ def quantization_table(evidence: Evidence) -> Table:
         ("Validation, PTQ", percent(share(report.get("val_ptq")))),
         ("Validation, QAT", percent(share(report.get("val_qat")))),
         ("Drop allowed", f"{allowed:g} points" if allowed is not None else ""),
+        ("Validated with", _steps(report.get("judged_steps"))),
         ("Calibration", joined(text(report.get("calibration")), _samples(report.get("samples")))),
         ("Float, since no rule knows them", _operators(report.get("without_rule"))),
         ("Noted", joined(*(text(note) for note in items(report.get("notes"))))),
@@ -142,6 +143,11 @@ def ladder_table(evidence: Evidence) -> Table:
             )
         )
     return Table(("Rung", "Validation", "Costs", "Took", ""), cells, frozenset({1, 2, 3}))
+
+
+def _steps(value: Any) -> str:
+    found = number(value)
+    return f"{count(found)} steps of what cannot be negative" if found is not None else ""
 
 
 def _samples(value: Any) -> str:

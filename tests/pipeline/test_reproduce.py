@@ -65,6 +65,11 @@ def test_targets_as_they_were_named(tmp_path: Path) -> None:
     assert shlex.split(BundleStage(CONTEXT, other, "").command)[-2:] == ["--target", "my board.yaml"]
 
 
+def test_targets_that_must_be_built_beside_it() -> None:
+    stage = BundleStage(CONTEXT, load_target("openvino-cpu"), "edgekd build digits", (load_target("jetson"),))
+    assert stage.command == "edgekd build digits --target openvino-cpu --target jetson-orin"
+
+
 def test_the_command_is_part_of_the_key(tmp_path: Path) -> None:
     keys = set()
     for name in ("one.yaml", "two.yaml"):

@@ -1,0 +1,89 @@
+"""What the ladder judges is what the lowered file computes, and nothing else changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rewritten_nets import Net, conv
+from test_ladder import never, same, state
+from torch import nn
+from torch.nn import functional as F
+
+from edgekd.backends.onnxruntime import X86
+from edgekd.forms import QuantForm
+from edgekd.lower import lower
+from edgekd.lower.numbers import site_parameters
+from edgekd.measure.proof import onnx_run
+from edgekd.quantize import Outcome, prepare, quantize, write_master
+from edgekd.quantize.written import Numbers, Written
+from edgekd.recipe import QuantizeConfig
+from edgekd.stage import NoProgress
+from edgekd.target import CalibrationPolicy
+
+FINER = partial(site_parameters, form=QuantForm(name="judged", rules="onnxruntime", floors="u8"))
+# A range from zero on, one with a floor, both signs concatenated, a Pad that folds into a convolution, an addition.
+NETS = {
+    "relu": lambda m, x: m.b(F.max_pool2d(F.relu(m.a(x)), 2)),
+    "gelu": lambda m, x: m.b(F.gelu(m.a(x))),
+    "cat": lambda m, x: m.c(torch.cat([y := F.relu(m.a(x)), m.b(y)], 1)),
+    "pad": lambda m, x: m.b(F.pad(F.relu(m.a(x)), (0, 1, 0, 1))),
+    "add": lambda m, x: m.b(F.relu(m.b(y := F.relu(m.a(x))) + y)),
+}
+X = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def made(name: str) -> Net:
+    torch.manual_seed(0)
+    return Net(NETS[name], a=conv(3, 4, 3), b=conv(4, 4, 3), c=conv(8, 4, 3)).eval()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_copy_computes_what_the_lowered_file_does(name: str, tmp_path: Path) -> None:
+    untouched = prepare(made(name), X[:2])
+    prepared = untouched.copy()
+    prepared.calibrate([X])
+    before = state(prepared.module)
+    with torch.no_grad():
+        written = Written(untouched, [X], FINER)(prepared)(X).numpy()
+        floating = made(name)(X).numpy()
+    assert same(state(prepared.module), before)
+    model = lower(write_master(prepared, X[:2], tmp_path), replace(X86, bias="float"))
+    (tmp_path / "lowered.onnx").write_bytes(model.SerializeToString())
+    lowered = onnx_run(tmp_path / "lowered.onnx")(X.numpy())
+    # But for a rounding flip here and there.
+    assert np.square(written - lowered).mean() < 0.01 * np.square(lowered - floating).mean()
+
+
+def climbed(numbers: Numbers | None, allowed_drop: float) -> Outcome:
+    net = made("relu")
+
+    def closeness(module: nn.Module) -> float:
+        with torch.no_grad():
+            return 1 - float((module(X) - net(X)).norm() / net(X).norm())
+
+    return quantize(
+        net,
+        X.split(32),
+        config=QuantizeConfig(method="auto", epochs=0, equalization=False),
+        policy=CalibrationPolicy(),
+        allowed_drop=allowed_drop,
+        fit=never,
+        evaluate=closeness,
+        progress=NoProgress(),
+        numbers=numbers,
+    )
+
+
+def test_the_ladder_stops_where_the_forms_own_numbers_are_enough() -> None:
+    """And leaves the strict master all the same."""
+    plain = climbed(None, 100)
+    allowed = 95 * (1 - plain.report["val_ptq"])
+    strict, judged = (climbed(numbers, allowed) for numbers in (None, FINER))
+    assert [one["name"] for one in strict.report["rungs"]] == ["PTQ", "PTQ with bias correction"]
+    assert [one["name"] for one in judged.report["rungs"]] == ["PTQ"]
+    assert same(state(judged.prepared.module), state(plain.prepared.module))
