@@ -71,7 +71,7 @@ def is_float(node: Node) -> bool:
 
 def passed_from(node: Node) -> Node | None:
     """The value that ``node`` moves or takes a part of; None where it computes."""
-    if node.target in PASSING or _pads_with_zero(node) or _copies(node):
+    if node.target in PASSING or pads_with_zero(node) or _copies(node):
         return node.all_input_nodes[0]
     if node.target is operator.getitem:
         (split,) = node.all_input_nodes
@@ -79,8 +79,8 @@ def passed_from(node: Node) -> Node | None:
     return None
 
 
-def _pads_with_zero(node: Node) -> bool:
-    """Zero is a number of every quantizer."""
+def pads_with_zero(node: Node) -> bool:
+    """Whether a node pads with zeros, which are a number of every quantizer."""
     if node.target != aten.pad.default or "constant" not in (*node.args[2:3], "constant")[:1]:
         return False
     return not (node.args[3] if len(node.args) > 3 else 0)

@@ -1,4 +1,4 @@
-"""Convolutions whose padding is a word, ``"same"`` or ``"valid"``: written with numbers, as all rules know them."""
+"""Padding as all rules know it: of convolutions with numbers, of zeros behind a ReLU and not between it and its layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from edgekd.quantize.operators import aten
+from edgekd.quantize.operators import aten, pads_with_zero
 
 _NUMBERED = {aten.conv2d.padding: aten.conv2d.default, aten.conv1d.padding: aten.conv1d.default}
 
@@ -36,6 +36,24 @@ def number_paddings(model: GraphModule) -> None:
         new.meta = dict(node.meta)
         node.replace_all_uses_with(new)
         model.graph.erase_node(node)
+
+
+def pads_behind_relus(model: GraphModule) -> None:
+    """In place: ``relu(pad(x))`` becomes ``pad(relu(x))``, which are the same numbers where zeros are padded.
+
+    The ReLU is then fused into the layer in front, and the Pad into the convolution behind (`edgekd.quantize.folded_pads`).
+    """
+    for node in list(model.graph.nodes):
+        pad = node.all_input_nodes[0] if node.target in (aten.relu.default, aten.relu6.default) else None
+        # Pads may stand in a row.
+        while pad is not None and pads_with_zero(pad) and len(pad.users) == 1:
+            data = pad.all_input_nodes[0]
+            pad.replace_all_uses_with(data)
+            node.replace_all_uses_with(pad)
+            pad.replace_input_with(data, node)
+            node.append(pad)
+            node.meta["val"] = data.meta["val"]
+            pad = data
 
 
 def _padded(model: GraphModule, node: Node, data: Node, ends: list[int]) -> Node:

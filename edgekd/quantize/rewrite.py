@@ -13,7 +13,7 @@ from edgekd.quantize.computed import compute_weights
 from edgekd.quantize.constants import fold_constants
 from edgekd.quantize.functional import out_of_place
 from edgekd.quantize.operators import DROPOUTS, aten
-from edgekd.quantize.padding import number_paddings
+from edgekd.quantize.padding import number_paddings, pads_behind_relus
 from edgekd.quantize.pointwise import fuse_image_linears
 from edgekd.quantize.scales import fold_scales
 from edgekd.quantize.shuffle import gather_shuffles
@@ -29,6 +29,7 @@ def rewrite(model: GraphModule) -> GraphModule:
     out_of_place(model)
     _drop_idle(model)
     number_paddings(model)
+    pads_behind_relus(model)
     compute_weights(model)
     gather_shuffles(model)
     part_shared_layers(model)

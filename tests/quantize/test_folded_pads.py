@@ -51,11 +51,15 @@ FOLDED = {
     "in a row": (lambda m, x: m.b(F.pad(F.pad(x, (1, 0)), (0, 0, 0, 2))), [[1, 2, 3, 1]]),
     "stride, dilation, groups": (lambda m, x: m.d(F.pad(x, (1, 2, 0, 1))), [[2, 3, 3, 4]]),
     "two convolutions": (lambda m, x: F.relu(m.b(y := F.pad(x, (0, 1, 0, 1)))) + m.c(y), [[1, 1, 2, 2], [1, 1, 2, 2]]),
+    "behind it a ReLU": (lambda m, x: m.b(F.relu(F.pad(x, (2, 2, 1, 1)))), [[2, 3, 2, 3]]),
+    "in a row, behind them a ReLU6": (lambda m, x: m.b(F.relu6(F.pad(F.pad(x, (1, 0)), (0, 0, 0, 2)))), [[1, 2, 3, 1]]),
     "one more reader": (lambda m, x: m.b(y := F.pad(x, (0, 1, 0, 1))) + F.relu(y), [[1, 1, 2, 2], "Pad"]),
 }
 STAY = {
     "cropped": lambda m, x: m.b(F.pad(x, (-1, 1, 0, 1))),
     "ones": lambda m, x: m.b(F.pad(x, (0, 1, 0, 1), value=1.0)),
+    "ones, behind them a ReLU": lambda m, x: m.b(F.relu(F.pad(x, (0, 1, 0, 1), value=1.0))),
+    "zeros, behind them another function": lambda m, x: m.b(F.hardtanh(F.pad(x, (0, 1, 0, 1)), 1.0, 2.0)),
     "reflected": lambda m, x: m.b(F.pad(x, (1, 1, 1, 1), mode="reflect")),
     "in front of pooling": lambda m, x: m.b(F.max_pool2d(F.pad(x, (0, 1, 0, 1)), 3, 2)),
     "channels": lambda m, x: m.b(F.pad(x[:, :3], (0, 0, 0, 0, 0, 1))),
@@ -88,6 +92,17 @@ def test_at_the_input_and_of_signals_and_of_words(tmp_path: Path) -> None:
         a=nn.Conv1d(3, 4, 5, stride=2), b=nn.Conv1d(4, 4, 4, padding="same"),
     )  # fmt: skip
     assert written(net, 3, 12, folder=tmp_path)["master"] == [[0, 3], [1, 2]]
+
+
+def test_a_relu_between_is_fused_into_the_layer_in_front(tmp_path: Path) -> None:
+    """As where the ReLU comes first."""
+    written(
+        Net(lambda m, x: m.b(F.relu(F.pad(m.a(x), (0, 1, 0, 1)))), a=conv(3, 4, 3), b=conv(4, 4, 3)),
+        3, 11, 9, folder=tmp_path,
+    )  # fmt: skip
+    graph = onnx.load(tmp_path / "master.onnx").graph
+    relu = next(node for node in graph.node if node.op_type == "Relu")
+    assert next(node for node in graph.node if relu.input[0] in node.output).op_type == "Conv"
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
