@@ -36,8 +36,9 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
         ValueError: the form keeps layers in float that the master does not have.
     """
     model = onnx.load(master.path)
+    saturates = may_saturate(form, vnni=vnni)
     # As it was, for the cures; the graph below is changed in place.
-    original = None if vnni else copy.deepcopy(model)
+    original = copy.deepcopy(model) if saturates else None
     graph = Graph(model)
     graph.untie_weights()
     unknown = form.float_layers - graph.producer.keys()
@@ -53,7 +54,7 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
             if tensorrt.keeps_float(graph, layer.node, graph.array(layer.weight).shape)
         }
     sites = {site.tensor: site for site in master.sites}
-    saturating = set() if vnni else saturating_products(graph, sites, form)
+    saturating = saturating_products(graph, sites, form) if saturates else set()
     in_float |= saturating
     for name in saturating:
         _reads_float(graph, graph.producer[name])
@@ -98,6 +99,11 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
     _note(graph.model, form)
     onnx.checker.check_model(graph.model)
     return graph.model
+
+
+def may_saturate(form: QuantForm, *, vnni: bool) -> bool:
+    """Whether sums of two products can leave 16 bits."""
+    return not vnni and bool(RULES[form.rules].SATURATES)
 
 
 def _is_integer(graph: Graph, node: onnx.NodeProto, in_float: set[str], rules: ModuleType) -> bool:

@@ -9,7 +9,7 @@ import onnx
 
 from edgekd.errors import ProofFailed
 from edgekd.forms import Master, QuantForm, Site
-from edgekd.lower.apply import cures_of, written_weight
+from edgekd.lower.apply import cures_of, may_saturate, written_weight
 from edgekd.lower.cures import Cures, saturating_products
 from edgekd.lower.graph import Graph, Layer
 from edgekd.lower.joined import form_at, joined_sites
@@ -33,7 +33,7 @@ def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm, *,
     cures = _cures(master, original, graph, form, vnni)
     _check_sites(master, graph, form, cures)
     sites = {site.tensor: site for site in master.sites}
-    for name in () if vnni else saturating_products(graph, sites, form):
+    for name in saturating_products(graph, sites, form) if may_saturate(form, vnni=vnni) else ():
         raise _failed(f"an integer product at {name}, which could saturate without VNNI")
     nodes, others = (
         [node for node in one.model.graph.node if node.op_type not in TRANSPARENT and not is_reading(one, node)]
@@ -67,14 +67,14 @@ def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm, *,
 def overflow_rows(
     master: Master, lowered: onnx.ModelProto, form: QuantForm, *, vnni: bool = True
 ) -> list[dict[str, Any]]:
-    """The integer layers of a lowered file as rows of `edgekd.lower.cures.LayerBound`; none with VNNI."""
+    """The integer layers of a lowered file as rows of `edgekd.lower.cures.LayerBound`; none where none saturates."""
     cures = _cures(master, Graph(onnx.load(master.path)), Graph(lowered), form, vnni)
     return [row.to_json() for row in cures.rows]
 
 
 def _cures(master: Master, original: Graph, graph: Graph, form: QuantForm, vnni: bool) -> Cures:
     """Chosen anew: by the master's numbers, for the layers and sites that are integer in the lowered file."""
-    if vnni:
+    if not may_saturate(form, vnni=vnni):
         return Cures()
     reads = {}
     for layer in original.layers():

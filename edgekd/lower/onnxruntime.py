@@ -15,6 +15,8 @@ NEEDS_OUTPUT_SITE = True
 INTEGER_BIAS = True
 # Float weights behind a site become integers when the file is loaded, unless lowering prevents it (shield.py).
 QUANTIZES_WEIGHTS = True
+# On x86 without VNNI sums of two products have 16 bits.
+SATURATES = True
 # Its hardswish and hardsigmoid have no integer kernels, but additions and products do (spelling.py).
 SPELLS_HARDSWISH = True
 SPELLS_PERMUTATIONS = False

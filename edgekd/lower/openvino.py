@@ -12,6 +12,8 @@ from edgekd.lower.graph import Graph, SiteNode
 NEEDS_OUTPUT_SITE = False
 INTEGER_BIAS = False
 QUANTIZES_WEIGHTS = False
+# On x86 without VNNI.
+SATURATES = True
 SPELLS_HARDSWISH = False
 SPELLS_PERMUTATIONS = True
 FUSES_ADD = False

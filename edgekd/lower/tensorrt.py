@@ -15,6 +15,8 @@ from edgekd.lower.graph import PASSING, Graph, SiteNode
 NEEDS_OUTPUT_SITE = False
 INTEGER_BIAS = False
 QUANTIZES_WEIGHTS = False
+# A GPU sums in 32 bits, whatever CPU is beside it.
+SATURATES = False
 SPELLS_HARDSWISH = False
 SPELLS_PERMUTATIONS = False
 # A residual addition is part of the convolution on its main path: its skip branch alone is quantized.

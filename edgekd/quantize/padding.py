@@ -1,4 +1,4 @@
-"""Padding as all rules know it: of convolutions with numbers, of zeros behind a ReLU and not between it and its layer."""
+"""Padding as all rules know it: a convolution's in numbers, and zeros behind a ReLU, not between it and its layer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def number_paddings(model: GraphModule) -> None:
 def pads_behind_relus(model: GraphModule) -> None:
     """In place: ``relu(pad(x))`` becomes ``pad(relu(x))``, which are the same numbers where zeros are padded.
 
-    The ReLU is then fused into the layer in front, and the Pad into the convolution behind (`edgekd.quantize.folded_pads`).
+    The ReLU is then fused into the layer in front, the Pad into the convolution behind (`edgekd.quantize.folded_pads`).
     """
     for node in list(model.graph.nodes):
         pad = node.all_input_nodes[0] if node.target in (aten.relu.default, aten.relu6.default) else None

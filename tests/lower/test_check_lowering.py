@@ -16,7 +16,7 @@ from edgekd.backends.openvino import X86 as OPENVINO
 from edgekd.backends.tensorrt import FORM as TENSORRT
 from edgekd.errors import ProofFailed
 from edgekd.forms import QuantForm
-from edgekd.lower import check_lowering, lower
+from edgekd.lower import check_lowering, lower, overflow_rows
 from edgekd.lower.graph import Graph
 
 NET = "mobilenet-xs-relu6"
@@ -55,6 +55,13 @@ def middle(graph: Graph):
 
 def first_codes(graph: Graph) -> str:
     return next(name for name in graph.constants if name.endswith("_int8"))
+
+
+def test_engines_of_a_gpu_saturate_nowhere() -> None:
+    model = lower(master(NET), TENSORRT, vnni=False)
+    assert model == lower(master(NET), TENSORRT)
+    check_lowering(master(NET), model, TENSORRT, vnni=False)
+    assert overflow_rows(master(NET), model, TENSORRT, vnni=False) == []
 
 
 def test_a_scale(graph: Graph, form: QuantForm) -> None:
