@@ -11,14 +11,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
 
 from edgekd.errors import BadRecipe, BadTarget
-from edgekd.runtime.machine import best_isa, is_machine_of
+from edgekd.runtime.machine import VNNI, best_isa, is_machine_of
 from edgekd.runtime.requirement import Requirement
 from edgekd.yaml_source import load_yaml, nearest, validate
 
 Isa = Literal["host", "avx2", "avx512", "avx512-vnni", "avx-vnni", "amx", "neon", "neon-dot"]
 # Part of a bundle's folder name.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-VNNI = ("avx512-vnni", "avx-vnni", "amx")
 
 
 class Part(BaseModel):

@@ -12,9 +12,8 @@ from typing import Any
 
 from edgekd.report.reading import flag, items, mapping, number, pair, rows, text
 from edgekd.report.wording import joined
+from edgekd.runtime.machine import INTEGER_FLAGS
 
-# The flags that tell how fast integer kernels are; a machine's list has the best of them last.
-INTEGER_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "asimddp", "i8mm")
 # What only the build knows of the accuracy; all else belongs to the model that was measured.
 BUILD_KEYS = ("teacher", "student", "master", "metric", "samples", "parameters")
 

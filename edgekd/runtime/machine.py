@@ -64,10 +64,11 @@ _ISA_FLAGS = {
     "avx2": "avx2",
     "neon-dot": "asimddp",
 }
-
-
-# Any of these sums u8 x s8 products in 32 bits.
-_VNNI_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni")
+# Those of x86 that sum u8 x s8 products in 32 bits.
+VNNI = ("amx", "avx512-vnni", "avx-vnni")
+_VNNI_FLAGS = tuple(_ISA_FLAGS[isa] for isa in VNNI)
+# The flags that tell how fast integer kernels are; a machine's list has the best of them last.
+INTEGER_FLAGS = (*_VNNI_FLAGS, "asimddp", "i8mm")
 
 
 def is_machine_of(target: dict[str, Any]) -> bool:
@@ -97,7 +98,7 @@ def machine_name() -> str:
     """The machine in one line, as figures name it."""
     machine = describe_machine()
     parts = [machine["board"] or machine["cpu"], f"{machine['usable_cores']} cores"]
-    best = [flag for flag in machine["isa"] if flag in ("amx_int8", "avx512_vnni", "avx_vnni", "asimddp", "i8mm")]
+    best = [flag for flag in machine["isa"] if flag in INTEGER_FLAGS]
     if machine["arch"] == "x86_64" and not best:
         best = ["no VNNI"]
     return ", ".join([*parts, *best[-1:], *([machine["gpu"]] if machine["gpu"] else [])])

@@ -21,8 +21,7 @@ ISAS = {"AVX2": "avx2", "AVX512_CORE": "avx512bw"}
 
 def has_vnni() -> bool:
     # Here and below: the program in the other process imports the runtime alone.
-    from edgekd.runtime.machine import best_isa
-    from edgekd.target import VNNI
+    from edgekd.runtime.machine import VNNI, best_isa
 
     return best_isa() in VNNI
 

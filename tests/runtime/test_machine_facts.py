@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 
 from edgekd.runtime import machine as module
-from edgekd.runtime.machine import best_isa, cpu_quota, describe_machine, machine_key, machine_name, usable_cpus
-from edgekd.target import load_target
+from edgekd.runtime.machine import (
+    best_isa,
+    cpu_quota,
+    describe_machine,
+    machine_key,
+    machine_name,
+    saturates,
+    usable_cpus,
+)
+from edgekd.target import Target, load_target
 
 
 def tree(folder: Path, cgroup: str, files: dict[str, str]) -> dict[str, Path]:
@@ -132,6 +140,17 @@ def test_no_vnni_is_told(monkeypatch):
     machine = describe_machine() | {"arch": "x86_64", "isa": ["avx2"], "gpu": "A GPU", "board": None, "cpu": "Old CPU"}
     monkeypatch.setattr(module, "describe_machine", lambda: machine | {"usable_cores": 4})
     assert machine_name() == "Old CPU, 4 cores, no VNNI, A GPU"
+
+
+@pytest.mark.parametrize("isa", module.VNNI)
+def test_what_has_vnni_is_one_list(monkeypatch, isa):
+    """Of a target, of what may run here, and of a machine's name."""
+    machine = describe_machine() | {"arch": "x86_64", "isa": ["avx2", module._ISA_FLAGS[isa]], "gpu": None}
+    monkeypatch.setattr(module, "describe_machine", lambda: machine)
+    assert Target(name="t", backend="openvino", arch="x86_64", isa=isa).has_vnni()
+    assert best_isa() == isa
+    assert not saturates()
+    assert machine_name().endswith(f", {module._ISA_FLAGS[isa]}")
 
 
 @pytest.mark.parametrize(
