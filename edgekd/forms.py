@@ -64,10 +64,11 @@ class QuantForm:
     ``signed``: "u8@128" or "s8", of what is concatenated ``joined``, where that is not None; ``floors``: the type whose
     codes are all for what a value that cannot fall below a floor can be.
     ``cure``: what layers beyond the overflow bound get on CPUs without VNNI, tightened weights or the cheaper of those
-    and a non-negative input in 127 codes (lower/cures.py). ``bias``: "int32" gives linear heads an int32 DQ bias.
-    ``float_groups``: what stays in float, ``float_layers``: what else does, by the names of the master's values that
-    those nodes compute; ``float_type``: the type of everything that is not integer. ``weights``: "int8" stores the
-    weights of an all-float form as int8 per output channel, and the arithmetic stays float.
+    and a non-negative input in 127 codes (lower/cures.py). ``bias``: "int32" gives linear layers an
+    int32 DQ bias, those on tokens too (lower/tokens.py). ``float_groups``: what stays in float, ``float_layers``: what
+    else does, by the names of the master's values that those nodes compute; ``float_type``: the type of everything that
+    is not integer. ``weights``: "int8" stores the weights of an all-float form as int8 per output channel, and the
+    arithmetic stays float.
     """
 
     name: str

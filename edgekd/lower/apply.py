@@ -8,7 +8,6 @@ from types import ModuleType
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from edgekd.forms import FORM_KEY, Master, QuantForm, Site
 from edgekd.lower import onnxruntime, openvino, tensorrt
@@ -16,6 +15,7 @@ from edgekd.lower.cures import Cures, choose_cures, how_weights_meet, saturating
 from edgekd.lower.floats import store_float16, to_float16
 from edgekd.lower.graph import AVERAGES, CLIPS, PASSING, WEIGHTED, Graph, Layer, SiteNode
 from edgekd.lower.groups import float_nodes
+from edgekd.lower.int32_bias import write_int32_biases
 from edgekd.lower.joined import form_at, joined_sites
 from edgekd.lower.numbers import clip_at, is_half, least_scale, site_parameters, weight_parameters
 from edgekd.lower.overflow import least_scales
@@ -23,6 +23,7 @@ from edgekd.lower.permutations import spell_permutations
 from edgekd.lower.shield import shield_float_weights
 from edgekd.lower.spelling import spell
 from edgekd.lower.stored import store_int8
+from edgekd.lower.tokens import added_bias, bias_of, write_rows
 
 RULES: dict[str, ModuleType] = {"onnxruntime": onnxruntime, "openvino": openvino, "tensorrt": tensorrt}
 # What a backend can run on integers besides weighted layers.
@@ -67,7 +68,7 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
     reads = {}
     for layer in graph.layers():
         data = graph.site_of(layer.node.input[0])
-        if data is not None and _is_integer(graph, layer.node, in_float, rules):
+        if data is not None and _is_integer(graph, layer.node, in_float, form):
             reads[layer.node.output[0]] = data.input[0]
     cures = Cures()
     if original is not None:
@@ -84,7 +85,8 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
         written = form_at(form, node.tensor, joined)
         _write_site(graph, node, sites[node.tensor], written, few_codes=node.tensor in cures.few_codes)
     if form.bias == "int32":
-        _integer_head_bias(graph)
+        write_rows(graph)
+        write_int32_biases(graph)
     if rules.SPELLS_HARDSWISH:
         spell(graph, form, in_float)
     if rules.SPELLS_PERMUTATIONS:
@@ -106,11 +108,13 @@ def may_saturate(form: QuantForm, *, vnni: bool) -> bool:
     return not vnni and bool(RULES[form.rules].SATURATES)
 
 
-def _is_integer(graph: Graph, node: onnx.NodeProto, in_float: set[str], rules: ModuleType) -> bool:
+def _is_integer(graph: Graph, node: onnx.NodeProto, in_float: set[str], form: QuantForm) -> bool:
     """Whether a weighted node has all that its backend needs to run it on integers."""
     if node.output[0] in in_float:
         return False
-    if not rules.NEEDS_OUTPUT_SITE or node.op_type == "Gemm":
+    if not RULES[form.rules].NEEDS_OUTPUT_SITE or node.op_type == "Gemm":
+        return True
+    if form.bias == "int32" and added_bias(graph, node) is not None:
         return True
     return _next_site(graph, node.output[0])
 
@@ -217,10 +221,13 @@ def written_weight(
 
 def _bias_floor(graph: Graph, layer: Layer, site: Site, form: QuantForm) -> np.ndarray | float:
     """The smallest scales of a layer's weight where the backend makes int32 of its bias; 0 where there is no bound."""
-    if not RULES[form.rules].INTEGER_BIAS or len(layer.node.input) < 3:
+    bias = layer.node.input[2] if len(layer.node.input) > 2 else None
+    if form.bias == "int32" and (add := added_bias(graph, layer.node)) is not None:
+        bias = bias_of(graph, add)
+    if not RULES[form.rules].INTEGER_BIAS or bias is None:
         return 0.0
     data_scale, _ = site_parameters(site, form)
-    return least_scale(graph.array(layer.node.input[2]), data_scale)
+    return least_scale(graph.array(bias), data_scale)
 
 
 def _write_site(graph: Graph, node: SiteNode, site: Site, form: QuantForm, *, few_codes: bool) -> None:
@@ -244,31 +251,6 @@ def _clip(graph: Graph, node: onnx.NodeProto, highest: np.ndarray) -> None:
     name = graph.set_constant(f"{node.output[0]}_highest", highest)
     node.input[:] = [*node.input[:2], name]
     graph.refresh()
-
-
-def _integer_head_bias(graph: Graph) -> None:
-    """Linear layers without a site behind get an int32 bias whose scale is exactly input scale x weight scale.
-
-    ONNX Runtime makes a QGemm with float output of them; with a float bias they would stay float, and with another
-    scale it would compute wrong numbers.
-    """
-    for node in [node for node in graph.model.graph.node if node.op_type == "Gemm" and len(node.input) == 3]:
-        data, weight, bias = (graph.producer.get(name) for name in node.input)
-        if data is None or weight is None or bias is not None or not graph.is_site_output(node.input[0]):
-            continue
-        name, owner = node.input[2], node.output[0]
-        scale = (graph.array(data.input[1]) * graph.array(weight.input[1])).astype(np.float32)
-        codes = np.rint(graph.array(name) / scale).astype(np.int32)
-        parts = [
-            graph.add_constant(f"{name}_int32", codes, owner),
-            graph.add_constant(f"{name}_scale", scale, owner),
-            graph.add_constant(f"{name}_zero_point", np.zeros(scale.shape, np.int32), owner),
-        ]
-        # Linear layers may share a bias.
-        node.input[2] = f"{name}_dequantized_for_{owner}"
-        dequantize = helper.make_node("DequantizeLinear", parts, [node.input[2]], name=node.input[2], axis=0)
-        graph.model.graph.node.insert(list(graph.model.graph.node).index(node), dequantize)
-        graph.refresh()
 
 
 def _note(model: onnx.ModelProto, form: QuantForm) -> None:

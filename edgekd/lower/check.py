@@ -12,11 +12,13 @@ from edgekd.forms import Master, QuantForm, Site
 from edgekd.lower.apply import cures_of, may_saturate, written_weight
 from edgekd.lower.cures import Cures, saturating_products
 from edgekd.lower.graph import Graph, Layer
+from edgekd.lower.int32_bias import is_int32_bias
 from edgekd.lower.joined import form_at, joined_sites
 from edgekd.lower.numbers import clip_at, site_parameters
 from edgekd.lower.permutations import with_gathers
 from edgekd.lower.spelling import unspelled
 from edgekd.lower.stored import is_reading, is_stored, reads_stored
+from edgekd.lower.tokens import with_products
 
 # What a lowering may add or take away.
 TRANSPARENT = ("QuantizeLinear", "DequantizeLinear", "Cast")
@@ -29,7 +31,7 @@ def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm, *,
         ProofFailed: an operator, a site, a scale, a weight or a bias is not the master's; its place is named.
     """
     strict = onnx.load(master.path)
-    original, graph = Graph(strict), Graph(with_gathers(unspelled(lowered, strict, form), strict))
+    original, graph = Graph(strict), Graph(_as_master(lowered, strict, form))
     cures = _cures(master, original, graph, form, vnni)
     _check_sites(master, graph, form, cures)
     sites = {site.tensor: site for site in master.sites}
@@ -62,6 +64,13 @@ def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm, *,
                 raise _failed(f"another constant at {name} than the master's {source}")
     if len(nodes) != len(others):
         raise _failed(f"{len(others)} operators, the master has {len(nodes)}")
+
+
+def _as_master(lowered: onnx.ModelProto, master: onnx.ModelProto, form: QuantForm) -> onnx.ModelProto:
+    """With the master's operators in place of those that a backend's spelling has for them."""
+    if form.bias == "int32":
+        lowered = with_products(lowered, master)
+    return with_gathers(unspelled(lowered, master, form), master)
 
 
 def overflow_rows(
@@ -166,11 +175,7 @@ def _is_constant(graph: Graph, user: onnx.NodeProto, name: str, wanted: np.ndarr
         return _equal(graph.array(name), wanted)
     if node.op_type == "Cast":
         return _equal(graph.array(node.input[0]), wanted)
-    codes, scale, zero = (graph.array(one) for one in node.input)
-    # With any other scale than input x weight engines compute wrong numbers without a word.
-    data, weight = (graph.array(graph.producer[one].input[1]) for one in user.input[:2])
-    near = np.abs(codes.astype(np.float64) * scale - wanted) <= 0.51 * scale + 1e-6 * np.abs(wanted)
-    return bool(near.all()) and np.array_equal(scale, data * weight) and not zero.any()
+    return len(user.input) > 2 and user.input[2] == name and is_int32_bias(graph, user, wanted)
 
 
 def _equal(found: np.ndarray, wanted: np.ndarray) -> bool:

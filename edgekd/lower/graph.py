@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -67,6 +68,11 @@ class Graph:
                 self.consumers.setdefault(name, []).append(node)
         self.outputs = {value.name for value in graph.output}
         self.inputs = {value.name for value in graph.input} - self.constants.keys()
+
+    @cached_property
+    def shapes(self) -> dict[str, list[int]]:
+        """`value_shapes` of the model as it was when they were first asked for."""
+        return value_shapes(self.model)
 
     def array(self, name: str) -> np.ndarray:
         """A constant's value."""

@@ -1,17 +1,19 @@
-"""ONNX Runtime, CPU: every site stays.
+"""ONNX Runtime, CPU: nearly every site stays.
 
-A convolution becomes integer only with a Q on its output (qdq_selectors.cc), also when a hardswish follows that stays
-float; operators that pass numbers on run on integers between two equal sites, and a linear layer wants its site right
-in front of it, because its int32 bias is scaled by it.
+A convolution becomes integer only with a Q on its output (qdq_selectors.cc), also when a GELU follows that stays float;
+operators that pass numbers on run on integers between two equal sites, and a linear layer wants its site right in front
+of it, because its int32 bias is scaled by it. That bias makes it integer without a site behind it, so there is none
+between a linear layer and an activation that is float anyway.
 """
 
 from __future__ import annotations
 
 from edgekd.lower.graph import Graph, SiteNode
+from edgekd.lower.tokens import added_bias
 
-# A layer is integer only with a site on its output; a linear head with an int32 bias needs none.
+# A layer is integer only with a site on its output; a linear one with an int32 bias needs none.
 NEEDS_OUTPUT_SITE = True
-# Biases become int32 in units of data scale x weight scale, when the file is written (heads) or loaded (the rest).
+# Biases become int32 in units of data scale x weight scale, when the file is written (linear) or loaded (the rest).
 INTEGER_BIAS = True
 # Float weights behind a site become integers when the file is loaded, unless lowering prevents it (shield.py).
 QUANTIZES_WEIGHTS = True
@@ -21,10 +23,16 @@ SATURATES = True
 SPELLS_HARDSWISH = True
 SPELLS_PERMUTATIONS = False
 FUSES_ADD = False
+# They have no integer kernel.
+FLOAT_ACTIVATIONS = ("Gelu", "Elu", "Softplus", "Tanh")
 # A Clip is absorbed by the rounding behind it when that has no code beyond (qdq_util.cc), else the layer stays float.
 FUSES_CLIPS = False
 
 
 def drops(graph: Graph, site: SiteNode) -> bool:
-    """Whether this backend wants no site here."""
-    return False
+    """Whether this backend wants no site here: between a linear layer with an int32 bias and what is float anyway."""
+    producer, users = graph.producer.get(site.tensor), graph.users(site.tensor)
+    if producer is None or not users or any(user.op_type not in FLOAT_ACTIVATIONS for user in users):
+        return False
+    product = graph.without_bias(producer)
+    return product.op_type == "Gemm" or (product is not producer and added_bias(graph, product) is producer)

@@ -86,15 +86,17 @@ class Tokens(nn.Module):
 
 
 class Attention(nn.Module):
-    """Four heads, with a linear layer behind, as in a ViT."""
+    """Four heads, with a linear layer behind, as in a ViT; ``masked``: every second token is hidden, as in a Swin."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, masked: bool = False) -> None:
         super().__init__()
+        hidden = torch.tensor([0.0, -100.0]).repeat(SIDE)
+        self.register_buffer("mask", hidden.expand(2 * SIDE, 2 * SIDE).clone() if masked else None)
         self.q, self.k, self.v, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (layer(x).unflatten(2, (4, WIDTH // 4)).transpose(1, 2) for layer in (self.q, self.k, self.v))
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.out(F.scaled_dot_product_attention(q, k, v, self.mask).transpose(1, 2).flatten(2))
 
 
 class Head(nn.Module):
@@ -127,10 +129,13 @@ ROWS: dict[str, Callable[[], nn.Module]] = {
     "flatten": lambda: Head(lambda x: x.flatten(1), CHANNELS * SIDE**2),
     "transpose": lambda: Head(lambda x: x.permute(0, 2, 3, 1).flatten(1), CHANNELS * SIDE**2),
     "linear": lambda: Head(lambda x: x.mean((2, 3)), CHANNELS, nn.Linear(CHANNELS, CHANNELS), nn.ReLU()),
+    "linear_gelu": lambda: Head(lambda x: x.mean((2, 3)), CHANNELS, nn.Linear(CHANNELS, CHANNELS), nn.GELU()),
+    "tokens_gelu": lambda: Tokens(nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH)),
     "channel_shuffle": lambda: Row(conv(CHANNELS, CHANNELS, 1, 4, nn.ReLU()), nn.ChannelShuffle(4)),
     "split": lambda: Row(Split()),
     "layer_norm": lambda: Tokens(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, WIDTH), nn.ReLU()),
     "attention": lambda: Tokens(Attention()),
+    "attention_masked": lambda: Tokens(Attention(masked=True)),
     "conv_head": lambda: nn.Sequential(conv(3, CHANNELS, 3, 1, nn.ReLU()), nn.Conv2d(CHANNELS, 10, 8), nn.Flatten()),
 }
 

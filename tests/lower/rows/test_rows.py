@@ -29,6 +29,15 @@ from edgekd.quantize import prepare, write_master
 FRAME = {"QuantizeLinear": 1, "Transpose": 2, "QLinearGlobalAveragePool": 1, "QGemm": 1}
 HEAD = {"QuantizeLinear": 1, "Transpose": 2, "QGemm": 1, "QLinearConv": 1}
 TOKENS = {"QLinearConv": 1, "Transpose": 3, "ReduceMean": 1, "QGemm": 1}
+ATTENTION = TOKENS | {
+    "QuantizeLinear": 3,
+    "DequantizeLinear": 2,
+    "QGemm": 5,
+    "QLinearMatMul": 2,
+    "Mul": 1,
+    "Softmax": 1,
+    "Transpose": 7,
+}
 # Attention is one kernel in OpenVINO; without VNNI its two products could saturate and stay in float.
 VNNI = target_of("openvino").has_vnni()
 
@@ -82,6 +91,15 @@ TABLE: dict[str, Expected] = {
     "flatten": Expected(HEAD, (2, {}), ()),
     "transpose": Expected(HEAD | {"Transpose": 1}, (2, {}), ()),
     "linear": Expected(HEAD | {"QLinearGlobalAveragePool": 1, "QGemm": 2}, (3, POOLED), ("relu",)),
+    # No site between a linear layer and a GELU, which is float: the layer's kernel writes floats.
+    "linear_gelu": Expected(
+        HEAD | {"QLinearGlobalAveragePool": 1, "QGemm": 2, "Gelu": 1, "QuantizeLinear": 2}, (3, POOLED), ("relu",)
+    ),
+    "tokens_gelu": Expected(
+        TOKENS | {"QuantizeLinear": 3, "DequantizeLinear": 1, "QGemm": 3, "Gelu": 1},
+        (4, {"Reduce i8": 1}),
+        ("conv2d", "gelu", "linear_1"),
+    ),
     # A Gather of channels, for which the image is turned twice: ONNX Runtime has none for channels that come last.
     "channel_shuffle": Expected(
         frame(3, Gather=1, Transpose=2), (4, {"ShuffleChannels u8": 1, **POOLED}), ("relu_1", "relu_2")
@@ -91,20 +109,24 @@ TABLE: dict[str, Expected] = {
         (4, {"Split u8": 1, "Concatenation u8": 1, **POOLED}),
         ("relu", "relu_1", "cat", "relu_2"),
     ),
-    # In float between two sites, and so is the bias of a product of three dimensions.
+    # In float between two sites; linear layers on tokens are one kernel with their bias.
     "layer_norm": Expected(
-        TOKENS
-        | {"QuantizeLinear": 4, "DequantizeLinear": 2, "MatMulIntegerToFloat": 1, "LayerNormalization": 1, "Add": 1},
+        TOKENS | {"QuantizeLinear": 4, "DequantizeLinear": 2, "QGemm": 2, "LayerNormalization": 1},
         (3, {"MVN f32": 1, **POOLED}),
         ("layer_norm", "relu"),
     ),
     # Both products are integer but where they could saturate, and the softmax is float.
     "attention": Expected(
-        TOKENS
-        | {"QuantizeLinear": 7, "DequantizeLinear": 2, "MatMulIntegerToFloat": 4, "Add": 4}
-        | {"QLinearMatMul": 2, "Mul": 1, "Softmax": 1, "Transpose": 7},
+        ATTENTION,
         (8 if VNNI else 6, {"Reduce i8": 1} | ({"Subgraph i8": 1} if VNNI else {})),
         ("conv2d", "linear", "linear_1", "linear_2", "softmax_int", "matmul_default_1", "linear_3"),
+        openvino_float=0 if VNNI else 2,
+    ),
+    # The scores have no site; TensorRT leaves all of it in float.
+    "attention_masked": Expected(
+        ATTENTION | {"Add": 1},
+        (8 if VNNI else 6, {"Reduce i8": 1} | ({"Subgraph i8": 1} if VNNI else {})),
+        ("conv2d", "matmul_default_1", "linear_3"),
         openvino_float=0 if VNNI else 2,
     ),
     "conv_head": Expected({"QuantizeLinear": 1, "Transpose": 2, "QLinearConv": 2}, (2, {}), ("relu",)),
