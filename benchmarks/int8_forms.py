@@ -180,7 +180,7 @@ def line(row: dict[str, Any]) -> str:
         text += f", {row['ours_over_best_peer']:.3f} of {row['best_peer']} ({low:.3f} to {high:.3f})"
         text += f", {row['ours_over_float']:.3f} of float"
     if row.get("profile"):  # files from before rows had it are gone on from
-        text += f", slower by {told(row['profile'])}"
+        text += f", profile: {told(row['profile'])}"
     return head + text + ("" if row["proof"] == "ok" else f", proof: {row['proof'].splitlines()[0]}")
 
 
