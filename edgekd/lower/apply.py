@@ -24,6 +24,7 @@ from edgekd.lower.shield import shield_float_weights
 from edgekd.lower.spelling import spell
 from edgekd.lower.stored import store_int8
 from edgekd.lower.tokens import added_bias, bias_of, write_rows
+from edgekd.lower.wide_input import widen_input
 
 RULES: dict[str, ModuleType] = {"onnxruntime": onnxruntime, "openvino": openvino, "tensorrt": tensorrt}
 # What a backend can run on integers besides weighted layers.
@@ -95,6 +96,9 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
         shield_float_weights(graph)
     if form.weights == "int8":
         store_int8(graph, form)
+    # Without VNNI which weights meet, and so the cures, would be others.
+    if rules.WIDENS_INPUT and form.signed == "u8@128" and vnni:
+        widen_input(graph)
     graph.drop_unused()
     if form.float_type == "fp16":
         to_float16(graph) if is_half(form) else store_float16(graph)

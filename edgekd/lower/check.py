@@ -19,6 +19,7 @@ from edgekd.lower.permutations import with_gathers
 from edgekd.lower.spelling import unspelled
 from edgekd.lower.stored import is_reading, is_stored, reads_stored
 from edgekd.lower.tokens import with_products
+from edgekd.lower.wide_input import narrowed
 
 # What a lowering may add or take away.
 TRANSPARENT = ("QuantizeLinear", "DequantizeLinear", "Cast")
@@ -68,6 +69,7 @@ def check_lowering(master: Master, lowered: onnx.ModelProto, form: QuantForm, *,
 
 def _as_master(lowered: onnx.ModelProto, master: onnx.ModelProto, form: QuantForm) -> onnx.ModelProto:
     """With the master's operators in place of those that a backend's spelling has for them."""
+    lowered = narrowed(lowered)
     if form.bias == "int32":
         lowered = with_products(lowered, master)
     return with_gathers(unspelled(lowered, master, form), master)

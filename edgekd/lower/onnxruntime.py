@@ -22,6 +22,8 @@ SATURATES = True
 # Its hardswish and hardsigmoid have no integer kernels, but additions and products do (spelling.py).
 SPELLS_HARDSWISH = True
 SPELLS_PERMUTATIONS = False
+# Its integer convolutions on x86 want channels in fours (wide_input.py).
+WIDENS_INPUT = True
 FUSES_ADD = False
 # They have no integer kernel.
 FLOAT_ACTIVATIONS = ("Gelu", "Elu", "Softplus", "Tanh")

@@ -16,6 +16,7 @@ QUANTIZES_WEIGHTS = False
 SATURATES = True
 SPELLS_HARDSWISH = False
 SPELLS_PERMUTATIONS = True
+WIDENS_INPUT = False
 FUSES_ADD = False
 # Any Clip behind a weighted layer or a residual addition is part of its kernel.
 FUSES_CLIPS = True

@@ -19,6 +19,7 @@ QUANTIZES_WEIGHTS = False
 SATURATES = False
 SPELLS_HARDSWISH = False
 SPELLS_PERMUTATIONS = False
+WIDENS_INPUT = False
 # A residual addition is part of the convolution on its main path: its skip branch alone is quantized.
 FUSES_ADD = True
 FUSES_CLIPS = True

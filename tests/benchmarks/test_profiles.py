@@ -109,7 +109,7 @@ def test_a_runtime_that_tells_no_times_has_no_profile():
 @pytest.mark.parametrize("ratio", [1.02, 1.0, 0.98])
 def test_a_row_has_a_profile_where_ours_is_slower_and_stays_one_line(ratio: float, tmp_path: Path, monkeypatch):
     def entry(name: str, ours: bool, integer: bool = True) -> Entry:
-        row = {"name": name, "snr_db": 20.0, "agreement": 1.0, "integer": 2, "compute": 2, "proof": "ok"}
+        row = {"name": name, "snr_db": 20.0, "agreement": 1.0, "integer": 2, "compute": 2, "proof": "ok", "top1": None}
         return Entry(name, ours, integer, row, None, save_tiny(tmp_path / f"{name}.onnx", []))  # type: ignore[arg-type]
 
     met = {"best_peer": "static", "ours_over_best_peer": ratio, "interval": [0.9, 1.1], "ours_over_float": 0.5}
