@@ -173,6 +173,13 @@ def _begins_integers(graph: Graph, site: SiteNode, in_float: set[str], rules: Mo
 def _may_be_integer(graph: Graph, node: onnx.NodeProto, in_float: set[str], rules: ModuleType) -> bool:
     if node.output[0] in in_float:
         return False
+    if node.op_type == "Resize":
+        mode = next((one.s.decode() for one in node.attribute if one.name == "mode"), "nearest")
+        source = graph.source(node.input[0])
+        if source is not None and source.op_type in CLIPS:
+            source = graph.source(source.input[0])
+        # An addition is part of a convolution's kernel.
+        return mode in rules.RESIZES_INTEGERS and source is not None and source.op_type in (*WEIGHTED, "Add")
     if node.op_type == "Add" and rules.FUSES_ADD:
         return any(graph.is_quantized(name) for name in node.input)
     data = graph.data_inputs(node) if node.op_type in WEIGHTED else node.input

@@ -24,6 +24,8 @@ SPELLS_HARDSWISH = True
 SPELLS_PERMUTATIONS = False
 # Its integer convolutions on x86 want channels in fours (wide_input.py).
 WIDENS_INPUT = True
+# Any site in front of a resize ends an integer kernel.
+RESIZES_INTEGERS = ()
 FUSES_ADD = False
 # They have no integer kernel.
 FLOAT_ACTIVATIONS = ("Gelu", "Elu", "Softplus", "Tanh")

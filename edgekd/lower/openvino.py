@@ -17,6 +17,8 @@ SATURATES = True
 SPELLS_HARDSWISH = False
 SPELLS_PERMUTATIONS = True
 WIDENS_INPUT = False
+# How; with a site in front and an equal one behind. Others compute in float.
+RESIZES_INTEGERS = ("nearest",)
 FUSES_ADD = False
 # Any Clip behind a weighted layer or a residual addition is part of its kernel.
 FUSES_CLIPS = True

@@ -20,6 +20,8 @@ SATURATES = False
 SPELLS_HARDSWISH = False
 SPELLS_PERMUTATIONS = False
 WIDENS_INPUT = False
+# What a convolution hands to a resize is quantized (ModelOpt).
+RESIZES_INTEGERS = ("nearest", "linear", "cubic")
 # A residual addition is part of the convolution on its main path: its skip branch alone is quantized.
 FUSES_ADD = True
 FUSES_CLIPS = True

@@ -124,6 +124,7 @@ ROWS: dict[str, Callable[[], nn.Module]] = {
     "average_pool": lambda: Row(nn.AvgPool2d(2)),
     "squeeze_and_excite": lambda: Row(SqueezeExcite()),
     "resize_nearest": lambda: Row(nn.Upsample(scale_factor=2)),
+    "resize_linear": lambda: Row(nn.Upsample(scale_factor=2, mode="bilinear")),
     "global_average_pool": lambda: Head(lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1), CHANNELS),
     "reduce_mean": lambda: Head(lambda x: x.mean((2, 3)), CHANNELS),
     "flatten": lambda: Head(lambda x: x.flatten(1), CHANNELS * SIDE**2),
