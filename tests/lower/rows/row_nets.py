@@ -54,12 +54,12 @@ class Concat(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, gate: Callable[[Tensor], Tensor] = F.hardsigmoid) -> None:
         super().__init__()
-        self.down, self.up = nn.Conv2d(CHANNELS, 8, 1), nn.Conv2d(8, CHANNELS, 1)
+        self.gate, self.down, self.up = gate, nn.Conv2d(CHANNELS, 8, 1), nn.Conv2d(8, CHANNELS, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * F.hardsigmoid(self.up(torch.relu(self.down(F.adaptive_avg_pool2d(x, 1)))))
+        return x * self.gate(self.up(torch.relu(self.down(F.adaptive_avg_pool2d(x, 1)))))
 
 
 class Split(nn.Module):
@@ -123,6 +123,7 @@ ROWS: dict[str, Callable[[], nn.Module]] = {
     "max_pool": lambda: Row(nn.MaxPool2d(2)),
     "average_pool": lambda: Row(nn.AvgPool2d(2)),
     "squeeze_and_excite": lambda: Row(SqueezeExcite()),
+    "squeeze_and_excite_sigmoid": lambda: Row(SqueezeExcite(torch.sigmoid)),
     "resize_nearest": lambda: Row(nn.Upsample(scale_factor=2)),
     "resize_linear": lambda: Row(nn.Upsample(scale_factor=2, mode="bilinear")),
     "global_average_pool": lambda: Head(lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1), CHANNELS),

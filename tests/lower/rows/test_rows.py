@@ -83,6 +83,12 @@ TABLE: dict[str, Expected] = {
         (5, {"Reduce u8": 2, "Math f32": 1, "Subgraph u8": 1}),
         ("relu", "mean_dim", "relu_1", "hardsigmoid", "mul", "relu_2"),
     ),
+    # OpenVINO computes a sigmoid and the product with it in one kernel, but not a hard sigmoid.
+    "squeeze_and_excite_sigmoid": Expected(
+        frame(4, QLinearGlobalAveragePool=1, QLinearSigmoid=1, QLinearMul=1),
+        (5, {"Reduce u8": 2, "Subgraph u8": 1}),
+        ("relu", "mean_dim", "relu_1", "sigmoid", "mul", "relu_2"),
+    ),
     "resize_nearest": Expected(
         frame(2, Resize=1), (3, {"Interpolate u8": 1, **POOLED}), ("relu", "upsample_nearest2d", "relu_1")
     ),
