@@ -1,4 +1,4 @@
-"""What a relaxing hop may change: a share of the outputs, or anything that comes out as near to float."""
+"""What relaxing and rounding may change: a share of the outputs, or anything that comes out as near to float."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgekd.errors import ProofFailed
-from edgekd.measure.proof import FARTHER_LARGEST, FARTHER_MEAN, RELAXING, Hop, HopResult, prove
+from edgekd.measure.proof import FARTHER_LARGEST, FARTHER_MEAN, RELAXING, Hop, HopResult, Kind, prove
 
 RANDOM = np.random.default_rng(0)
 # Two classes far apart from each other, so that noise alone changes no decision.
@@ -15,17 +15,21 @@ NOISE = [RANDOM.uniform(-1, 1, FLOATING.shape).astype(np.float32) for _ in range
 ROWS = np.arange(len(FLOATING))[:, None]
 
 
-def relax(master: np.ndarray, lowered: np.ndarray, floating: np.ndarray | None = FLOATING) -> HopResult:
+def relax(
+    master: np.ndarray, lowered: np.ndarray, floating: np.ndarray | None = FLOATING, kind: Kind = "relaxing"
+) -> HopResult:
     hops = [
         Hop("master", lambda rows: master[rows[:, 0]]),
-        Hop("lowered", lambda rows: lowered[rows[:, 0]], "relaxing"),
+        Hop("lowered", lambda rows: lowered[rows[:, 0]], kind),
     ]
     return prove(hops, ROWS, np.zeros(len(ROWS), int), floating=floating)[1]
 
 
-def refused(master: np.ndarray, lowered: np.ndarray, floating: np.ndarray | None = FLOATING) -> str:
+def refused(
+    master: np.ndarray, lowered: np.ndarray, floating: np.ndarray | None = FLOATING, kind: Kind = "relaxing"
+) -> str:
     with pytest.raises(ProofFailed, match="lowered differs from master") as error:
-        relax(master, lowered, floating)
+        relax(master, lowered, floating, kind)
     return error.value.remedy
 
 
@@ -76,13 +80,28 @@ def test_other_decisions_are_refused(count: int, holds: bool) -> None:
         assert "decisions equal on 98.0 %: 97.5 %" in refused(master, lowered, floating)
 
 
+@pytest.mark.parametrize("size", [0.2, 1.0, 1 + FARTHER_MEAN - 0.05])
+def test_so_does_another_engines_rounding(size: float) -> None:
+    file, compiled = FLOATING + 3 * NOISE[0], FLOATING - 3 * size * NOISE[0]
+    result = relax(file, compiled, kind="rounding")
+    assert result.rms_rel > RELAXING
+    assert result.tolerance.startswith("as near to float as the form before it (mean difference at most ")
+    assert "as near" not in refused(file, compiled, None, "rounding")
+
+
+def test_another_engine_that_comes_out_farther_is_refused() -> None:
+    remedy = refused(FLOATING + 3 * NOISE[0], FLOATING - 3 * (1 + FARTHER_MEAN + 0.05) * NOISE[0], kind="rounding")
+    assert "mean difference at most 25 %, decisions equal on 98.0 %, or as near to float as the form" in remedy
+
+
+@pytest.mark.parametrize("kind", ["relaxing", "rounding"])
 @pytest.mark.parametrize(
     "fault", [lambda x: 1.3 * x, lambda x: 0.7 * x, lambda x: x + np.float32([2, 0]), np.zeros_like]
 )
 @pytest.mark.parametrize("coarse", [0.0, 0.1, 0.4])
-def test_a_fault_behind_a_good_master_is_refused(fault, coarse: float) -> None:
+def test_a_fault_behind_a_good_master_is_refused(fault, coarse: float, kind: Kind) -> None:
     master = FLOATING + coarse * NOISE[0]
-    refused(master, fault(FLOATING + coarse * NOISE[1]))
+    refused(master, fault(FLOATING + coarse * NOISE[1]), kind=kind)
 
 
 def test_nan_is_refused() -> None:
