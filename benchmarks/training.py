@@ -44,7 +44,7 @@ class Phase(NamedTuple):
     rate: float
 
 
-PHASES = (Phase(1, 4000, 32, 3e-3), Phase(WHOLE, 160, 16, 5e-4))
+PHASES = (Phase(1, 12000, 32, 3e-3), Phase(WHOLE, 480, 16, 1e-3))
 # Fixed to 224x224 too, and small enough to be trained there.
 FIXED = {"efficientformerv2_s0": (Phase(WHOLE, 1600, 16, 2e-3),)}
 
