@@ -73,8 +73,9 @@ class ChannelRange(Symmetric, MovingAveragePerChannelMinMaxObserver):  # type: i
 
 
 def observes_weight(quantizer: FakeQuantizeBase) -> bool:
-    """Whether a quantizer sits on a weight, not on an activation."""
-    return isinstance(quantizer.activation_post_process, ChannelRange)
+    """Whether a quantizer sits on a weight, not on an activation. Only weights have a scale a channel."""
+    # Not by its observer: quantizers of learned scales have none.
+    return bool(quantizer.is_per_channel)
 
 
 def count_places(module: GraphModule) -> None:

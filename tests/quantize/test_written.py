@@ -20,6 +20,7 @@ from edgekd.lower import lower
 from edgekd.lower.numbers import site_parameters
 from edgekd.measure.proof import onnx_run
 from edgekd.quantize import Outcome, prepare, quantize, write_master
+from edgekd.quantize.learned import learn_scales
 from edgekd.quantize.written import Numbers, Written
 from edgekd.recipe import QuantizeConfig
 from edgekd.stage import NoProgress
@@ -42,11 +43,13 @@ def made(name: str) -> Net:
     return Net(NETS[name], a=conv(3, 4, 3), b=conv(4, 4, 3), c=conv(8, 4, 3)).eval()
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_the_copy_computes_what_the_lowered_file_does(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "learned"), [*((name, False) for name in NETS), ("gelu", True)])
+def test_the_copy_computes_what_the_lowered_file_does(name: str, learned: bool, tmp_path: Path) -> None:
     untouched = prepare(made(name), X[:2])
     prepared = untouched.copy()
     prepared.calibrate([X])
+    if learned:
+        learn_scales(prepared)
     before = state(prepared.module)
     with torch.no_grad():
         written = Written(untouched, [X], FINER)(prepared)(X).numpy()
