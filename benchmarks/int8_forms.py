@@ -171,7 +171,8 @@ def line(row: dict[str, Any]) -> str:
     if "builds" in row:
         return head + ", ".join(f"{form}: {said.splitlines()[0]}" for form, said in row["builds"].items())
     text = f"{row['form']:20} snr {_number(row['snr_db'], 1)} dB, peers {_number(row['peer_snr_db'], 1)} dB"
-    if row["float_top1"] is not None:
+    # Files from before rows had it are gone on from; so of the profile.
+    if row.get("float_top1") is not None:
         text += f", top-1 {100 * row['top1']:.1f} % (float {100 * row['float_top1']:.1f} %)"
     if row["integer_coverage"] is not None:
         text += f", integer {row['integer']}/{row['compute']}"
@@ -179,7 +180,7 @@ def line(row: dict[str, Any]) -> str:
         low, high = row["interval"]
         text += f", {row['ours_over_best_peer']:.3f} of {row['best_peer']} ({low:.3f} to {high:.3f})"
         text += f", {row['ours_over_float']:.3f} of float"
-    if row.get("profile"):  # files from before rows had it are gone on from
+    if row.get("profile"):
         text += f", profile: {told(row['profile'])}"
     return head + text + ("" if row["proof"] == "ok" else f", proof: {row['proof'].splitlines()[0]}")
 
