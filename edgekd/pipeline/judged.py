@@ -32,9 +32,9 @@ def judged_form(targets: Iterable[Target]) -> QuantForm | None:
 def judged_beside(target: Target, own: Sequence[Target], plan: Sequence[Target]) -> tuple[Target, ...]:
     """Of ``plan`` the targets without which ``target`` would have been judged otherwise; ``own`` are the recipe's.
 
-    None of them where the recipe names what decides; else the first that decides alone.
+    None of them where the recipe names what decides; else the first that decides: the coarsest numbers need no other.
     """
     wanted, alone = judged_form([*plan, *own]), [target, *own]
     if target.precision != "int8" or judged_form(alone) == wanted:
         return ()
-    return next(((one,) for one in plan if judged_form([*alone, one]) == wanted), tuple(plan))
+    return (next(one for one in plan if judged_form([*alone, one]) == wanted),)
