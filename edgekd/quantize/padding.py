@@ -44,7 +44,7 @@ def pads_behind_relus(model: GraphModule) -> None:
     The ReLU is then fused into the layer in front, the Pad into the convolution behind (`edgekd.quantize.folded_pads`).
     """
     for node in list(model.graph.nodes):
-        pad = node.all_input_nodes[0] if node.target in (aten.relu.default, aten.relu6.default) else None
+        pad = node.all_input_nodes[0] if _keeps_zero(node) else None
         # Pads may stand in a row.
         while pad is not None and pads_with_zero(pad) and len(pad.users) == 1:
             data = pad.all_input_nodes[0]
@@ -54,6 +54,15 @@ def pads_behind_relus(model: GraphModule) -> None:
             node.append(pad)
             node.meta["val"] = data.meta["val"]
             pad = data
+
+
+def _keeps_zero(node: Node) -> bool:
+    """Whether a node is a ReLU or ReLU6, or clips around zero: a module of ReLU6 is exported as a hardtanh."""
+    if node.target == aten.hardtanh.default:
+        given: list[Any] = [*node.args[1:]]
+        low, high = given + [-1, 1][len(given) :]
+        return bool(low <= 0 <= high)
+    return node.target in (aten.relu.default, aten.relu6.default)
 
 
 def _padded(model: GraphModule, node: Node, data: Node, ends: list[int]) -> Node:

@@ -53,6 +53,8 @@ FOLDED = {
     "two convolutions": (lambda m, x: F.relu(m.b(y := F.pad(x, (0, 1, 0, 1)))) + m.c(y), [[1, 1, 2, 2], [1, 1, 2, 2]]),
     "behind it a ReLU": (lambda m, x: m.b(F.relu(F.pad(x, (2, 2, 1, 1)))), [[2, 3, 2, 3]]),
     "in a row, behind them a ReLU6": (lambda m, x: m.b(F.relu6(F.pad(F.pad(x, (1, 0)), (0, 0, 0, 2)))), [[1, 2, 3, 1]]),
+    "behind it a ReLU6 as a module": (lambda m, x: m.b(m.e(F.pad(x, (2, 2, 1, 1)))), [[2, 3, 2, 3]]),
+    "behind it a clip around zero": (lambda m, x: m.b(F.hardtanh(F.pad(x, (0, 1, 0, 1)))), [[1, 1, 2, 2]]),
     "one more reader": (lambda m, x: m.b(y := F.pad(x, (0, 1, 0, 1))) + F.relu(y), [[1, 1, 2, 2], "Pad"]),
 }
 STAY = {
@@ -69,7 +71,7 @@ STAY = {
 def padded(run: object) -> Net:
     return Net(
         lambda m, x: run(m, F.hardswish(m.a(x))), a=conv(3, 4, 3), b=conv(4, 4, 3), c=conv(4, 4, 3),
-        d=nn.Conv2d(4, 8, 3, stride=2, dilation=2, padding=2, groups=2),
+        d=nn.Conv2d(4, 8, 3, stride=2, dilation=2, padding=2, groups=2), e=nn.ReLU6(),
     )  # fmt: skip
 
 
