@@ -89,6 +89,20 @@ def test_so_does_another_engines_rounding(size: float) -> None:
     assert "as near" not in refused(file, compiled, None, "rounding")
 
 
+def test_so_do_other_decisions_of_another_engine_that_are_as_many_as_the_files() -> None:
+    """Of twelve ties in 200 the file decides one half otherwise than float, the engine the other."""
+    floating = FLOATING.copy()
+    floating[:12] = [0.1, 0]
+    file, compiled = floating.copy(), floating.copy()
+    file[:6], compiled[6:12] = [0, 0.1], [0, 0.1]
+    result = relax(file, compiled, floating, "rounding")
+    assert result.rms_rel < 0.05
+    assert result.agreement == 0.94
+    assert result.tolerance.startswith("as near to float as the form before it (mean difference at most ")
+    compiled[12:18] = floating[12:18, ::-1]
+    assert "decisions equal on 95.0 %: 94.0 %" in refused(file, compiled, floating, "rounding")
+
+
 def test_another_engine_that_comes_out_farther_is_refused() -> None:
     remedy = refused(FLOATING + 3 * NOISE[0], FLOATING - 3 * (1 + FARTHER_MEAN + 0.05) * NOISE[0], kind="rounding")
     assert "mean difference at most 25 %, decisions equal on 98.0 %, or as near to float as the form" in remedy
