@@ -11,7 +11,7 @@ from typing import Any
 from edgekd.pipeline.bundle import BundleStage, publish_and_verify
 from edgekd.pipeline.compile import CompileStage, build_precision
 from edgekd.pipeline.context import Context
-from edgekd.pipeline.judged import judged_beside, judged_form
+from edgekd.pipeline.judged import judged_beside, judged_form, recipes_targets
 from edgekd.pipeline.measure import MeasureStage
 from edgekd.pipeline.preflight import check_request
 from edgekd.pipeline.quantize import QuantizeStage
@@ -68,8 +68,7 @@ def build(
     runs = _Runs(store or Store(), progress)
     with runs.store.session():
         integer = any(target.precision == "int8" for target in plan)
-        # Also those of the recipe that are not asked for now: built one by one, all get the same master.
-        own = [load_target(name) for name in recipe.targets] if integer else []
+        own = recipes_targets(recipe, progress) if integer else []
         context = Context(recipe, jobs, integer=integer, judged=judged_form([*plan, *own]))
         shared = _shared_stages(context, runs)
         bundles = []

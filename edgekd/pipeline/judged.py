@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from edgekd.backends import get_backend
+from edgekd.errors import BadTarget
 from edgekd.forms import QuantForm
-from edgekd.target import Target
+from edgekd.recipe import Recipe
+from edgekd.stage import Progress
+from edgekd.target import Target, load_target
 
 # The steps of a range from zero on: the master's, and of forms with all codes for what cannot be negative.
 MASTER_STEPS, ALL_STEPS = 127, 255
@@ -27,6 +30,22 @@ def judged_form(targets: Iterable[Target]) -> QuantForm | None:
     # Of one key for all targets with these numbers, in whatever types each writes them.
     judged = QuantForm(name="judged", rules="onnxruntime", floors="u8")
     return replace(judged, floors="none") if any(form.floors == "none" for form in forms) else judged
+
+
+def recipes_targets(recipe: Recipe, progress: Progress) -> list[Target]:
+    """Those of the recipe, of which some may not be asked for now: built one by one, all get the same master.
+
+    None where a recipe only has the default, which nobody named; and not those whose file is not here, which is told.
+    """
+    if recipe.targets == Recipe.model_fields["targets"].default:
+        return []
+    own = []
+    for name in recipe.targets:
+        try:
+            own.append(load_target(name))
+        except BadTarget as error:
+            progress.log(f"quantization is judged without the recipe's target {name}: {error.what}")
+    return own
 
 
 def judged_beside(target: Target, own: Sequence[Target], plan: Sequence[Target]) -> tuple[Target, ...]:

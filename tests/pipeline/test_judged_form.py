@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edgekd.pipeline.judged import judged_beside, judged_form
+from edgekd.pipeline.judged import judged_beside, judged_form, recipes_targets
+from edgekd.recipe import Recipe
+from edgekd.stage import NoProgress
 from edgekd.target import Target, load_target
 
 VNNI = [Target(name="t", backend=one, arch="x86_64", isa="avx512-vnni") for one in ("onnxruntime", "openvino")]
@@ -44,3 +46,31 @@ def test_what_a_command_must_name_besides_its_target() -> None:
     assert judged_beside(cpu, [jetson], [*VNNI, jetson]) == ()
     assert judged_beside(jetson, VNNI, [*VNNI, jetson]) == ()
     assert judged_beside(cpu, VNNI, VNNI) == ()
+
+
+class Said(NoProgress):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def log(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_targets_that_a_recipe_names_count_and_its_default_does_not() -> None:
+    recipe = {"data": {"name": "digits"}, "teacher": {"model": "edgekd:resnet-s"}}
+    said = Said()
+    assert recipes_targets(Recipe.model_validate(recipe), said) == []
+    named = Recipe.model_validate(recipe | {"targets": ["jetson", "openvino-cpu"]})
+    assert [one.backend for one in recipes_targets(named, said)] == ["tensorrt", "openvino"]
+    assert said.lines == []
+
+
+def test_a_target_of_the_recipe_that_is_not_here_ends_no_build_of_another() -> None:
+    recipe = {"data": {"name": "digits"}, "teacher": {"model": "edgekd:resnet-s"}}
+    said = Said()
+    named = Recipe.model_validate(recipe | {"targets": ["jetson", "gone/board.yaml"]})
+    assert [one.backend for one in recipes_targets(named, said)] == ["tensorrt"]
+    assert len(said.lines) == 1
+    assert said.lines[0].startswith("quantization is judged without the recipe's target gone/board.yaml: ")
