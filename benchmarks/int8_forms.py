@@ -22,8 +22,9 @@ are taken in turns (profiles.py).
 
 All get the same samples to calibrate on; edgekd tries the calibrations of starts.py, and keeps some of the samples back
 to choose by, for both backends one. Networks have random weights, see networks.py: the figures compare files of one
-network, they are no accuracies of trained ones. What fails stands in its row as ``error``. The rows of tensorrt-rtx
-tell what its parser and builder, which need no GPU, say of each form; they have no latencies.
+network, they are no accuracies of trained ones. With ``--trained`` they are trained for minutes, see training.py, and
+rows tell top-1 accuracies too. What fails stands in its row as ``error``. The rows of tensorrt-rtx tell what its parser
+and builder, which need no GPU, say of each form; they have no latencies.
 """
 
 from __future__ import annotations

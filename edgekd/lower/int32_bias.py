@@ -12,6 +12,9 @@ from onnx import helper
 
 from edgekd.lower.graph import Graph
 
+# Behind a layer's name: its data as rows (`edgekd.lower.tokens`).
+ROWS = "_rows"
+
 
 def write_int32_biases(graph: Graph) -> None:
     """In place: every Gemm of a site's values and an integer weight gets an int32 bias of exactly that scale."""
@@ -45,10 +48,10 @@ def is_int32_bias(graph: Graph, node: onnx.NodeProto, wanted: np.ndarray) -> boo
 
 
 def _reads_site(graph: Graph, node: onnx.NodeProto) -> bool:
-    """Whether its data comes right out of a site, or through the Reshape that makes rows (`edgekd.lower.tokens`)."""
+    """Whether its data comes right out of a site, or through the Reshape that makes rows of it."""
     name = node.input[0]
     reshape = graph.producer.get(name)
-    if reshape is not None and reshape.op_type == "Reshape" and reshape.output[0] == f"{node.output[0]}_rows":
+    if reshape is not None and reshape.op_type == "Reshape" and reshape.output[0] == f"{node.output[0]}{ROWS}":
         name = reshape.input[0]
     return graph.is_site_output(name)
 

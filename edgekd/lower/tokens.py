@@ -13,9 +13,7 @@ import onnx
 from onnx import helper
 
 from edgekd.lower.graph import Graph
-from edgekd.lower.int32_bias import is_int32_bias
-
-_ROWS = "_rows"
+from edgekd.lower.int32_bias import ROWS, is_int32_bias
 
 
 def added_bias(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto | None:
@@ -103,7 +101,7 @@ def _written(
     name, out = node.output[0], add.output[0]
     data, *others = inputs
     tokens = graph.shapes[out]
-    rows, shapes = f"{name}{_ROWS}", (f"{name}{_ROWS}_shape", f"{out}_tokens_shape")
+    rows, shapes = f"{name}{ROWS}", (f"{name}{ROWS}_shape", f"{out}_tokens_shape")
     constants = {
         shapes[0]: np.array([-1, graph.shapes[node.input[0]][-1]], np.int64),
         shapes[1]: np.array([-1, *tokens[1:]], np.int64),
