@@ -8,10 +8,11 @@ from __future__ import annotations
 from torch.fx import GraphModule
 
 from edgekd.quantize.attention import make_masks_finite, spell_out_attention
-from edgekd.quantize.branches import lone_norms_as_convolutions, merge_branches, part_shared_layers
+from edgekd.quantize.branches import merge_branches
 from edgekd.quantize.computed import compute_weights
 from edgekd.quantize.constants import fold_constants
 from edgekd.quantize.functional import out_of_place
+from edgekd.quantize.norms import lone_norms_as_convolutions, part_shared_layers
 from edgekd.quantize.operators import DROPOUTS, aten
 from edgekd.quantize.padding import number_paddings, pads_behind_relus
 from edgekd.quantize.pointwise import fuse_image_linears
@@ -33,7 +34,7 @@ def rewrite(model: GraphModule) -> GraphModule:
     compute_weights(model)
     gather_shuffles(model)
     part_shared_layers(model)
-    merge_branches(model)
+    merge_branches(model, rounded=True)
     lone_norms_as_convolutions(model)
     fold_scales(model)
     fuse_image_linears(model)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from edgekd.errors import BadModel
 from edgekd.quantize import prepare
 from edgekd.quantize.prepared import Prepared
+from edgekd.quantize.weighted import layers
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -23,6 +24,27 @@ def test_branches_of_repvgg_are_one_convolution(groups: int) -> None:
     )  # fmt: skip
     _, found = rewritten(net, 8, 9, 9)
     assert (found["conv2d"], found["add"], found["batch_norm"]) == (2, 0, 0)
+
+
+@pytest.mark.parametrize("first", ["identity", "convolutions"])
+def test_a_wide_identity_stays_beside_the_convolution(first: str) -> None:
+    """Without its shift, which is in the convolution's bias; whatever order they are added in."""
+    three, one, wide = conv(64, 64, 3, bias=False), conv(64, 64, 1, bias=False), norm(64)
+    wide.weight.data.mul_(10)
+    add = {
+        "identity": lambda m, x: m.wide(x) + m.n3(m.three(x)) + m.one(x),
+        "convolutions": lambda m, x: m.n3(m.three(x)) + m.one(x) + m.wide(x),
+    }[first]
+    parts = {"three": three, "one": one, "n3": norm(64), "wide": wide, "start": conv(4, 64, 1), "end": conv(64, 4, 1)}
+    made, found = rewritten(Net(lambda m, x: m.end(F.relu(add(m, F.relu(m.start(x))))), **parts), 4, 9, 9)
+    assert (found["conv2d"], found["add"], found["batch_norm"]) == (4, 1, 0)
+    identity = next(layer for layer in layers(made.module) if layer.groups == 64)
+    assert identity.bias is None
+    x = torch.randn(8, 4, 9, 9)
+    made.calibrate([x])
+    outputs, wanted = made.run_quantized(x.numpy()), made.run_float(x.numpy())
+    # Merged: 27 dB.
+    assert np.square(wanted).sum() > 1e3**1.2 * np.square(outputs - wanted).sum()
 
 
 @pytest.mark.parametrize("odd", ["stride", "dilation", "groups", "input"])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CHANNELS, SIDE, WIDTH = 16, 8, 32
+CHANNELS, MANY, SIDE, WIDTH = 16, 64, 8, 32
 
 
 def conv(
@@ -42,6 +42,20 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(x + self.branch(x))
+
+
+class Branches(nn.Module):
+    """RepVGG's block on many channels; ``identity`` is about how large its factors are."""
+
+    def __init__(self, identity: float) -> None:
+        super().__init__()
+        self.three, self.one = conv(MANY, MANY), conv(MANY, MANY, 1)
+        self.norm = nn.BatchNorm2d(MANY)
+        nn.init.normal_(self.norm.weight, identity, 0.2 * identity)
+        nn.init.normal_(self.norm.running_mean, 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.norm(x) + self.three(x) + self.one(x))
 
 
 class Concat(nn.Module):
@@ -119,6 +133,8 @@ ROWS: dict[str, Callable[[], nn.Module]] = {
     "conv_gelu": lambda: Row(conv(CHANNELS, CHANNELS, 3, 1, nn.GELU())),
     "depthwise": lambda: Row(conv(CHANNELS, CHANNELS, 3, CHANNELS, nn.ReLU())),
     "residual_add": lambda: Row(Residual()),
+    "branches": lambda: Row(conv(CHANNELS, MANY, 1, 1, nn.ReLU()), Branches(0.1), outputs=MANY),
+    "branches_wide": lambda: Row(conv(CHANNELS, MANY, 1, 1, nn.ReLU()), Branches(2.0), outputs=MANY),
     "concat": lambda: Row(Concat(), outputs=2 * CHANNELS),
     "max_pool": lambda: Row(nn.MaxPool2d(2)),
     "average_pool": lambda: Row(nn.AvgPool2d(2)),

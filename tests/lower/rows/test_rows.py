@@ -71,6 +71,12 @@ TABLE: dict[str, Expected] = {
     "depthwise": Expected(frame(3), (4, POOLED), ("relu", "relu_1", "relu_2")),
     # TensorRT: no site on the branch that is fused with the addition.
     "residual_add": Expected(frame(4, QLinearAdd=1), (5, POOLED), ("relu", "relu_1", "relu_2", "relu_3")),
+    # One kernel; but beside an identity much larger than the other weights, which would share its scale.
+    "branches": Expected(frame(4), (5, POOLED), ("relu", "relu_1", "relu_2", "relu_3")),
+    # TensorRT computes the convolution and the sum together.
+    "branches_wide": Expected(
+        frame(5, QLinearAdd=1), (6, POOLED), ("relu", "relu_1", "conv2d_default_1", "relu_2", "relu_3")
+    ),
     "concat": Expected(
         frame(4, QLinearConcat=1), (5, {"Concatenation u8": 1, **POOLED}), ("relu", "relu_1", "relu_2", "cat", "relu_3")
     ),
