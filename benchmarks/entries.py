@@ -99,7 +99,7 @@ def peer_entries(files: NetworkFiles, backend: Backend, target: Target) -> tuple
         place = files.folder / target.name / "peers" / name
         place.mkdir(parents=True)
         try:
-            path = make(files.folder / "float.onnx", files.calibration, place)
+            path = make(files.folder / "plain.onnx", files.calibration, place)
             for precision in precisions:
                 label = name if precision == "f32" else f"{name}, {precision} rest"
                 compiled = CompiledModel(backend.name, path, path, {"inference_precision": precision})

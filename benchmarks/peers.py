@@ -4,8 +4,9 @@
 its documentation calls faster, per tensor; ``reduce_range`` where the CPU has no VNNI, as it says; for networks with
 attention also with matrix products and convolutions alone. NNCF (OpenVINO): presets performance and mixed,
 ``ModelType.TRANSFORMER`` for networks with attention, target device CPU, everything else as its defaults, and where the
-CPU has no VNNI also with the overflow fix for all layers. Both start from the float file that edgekd exports, whose
-graph is already in the spelling that backends like, which can only help them.
+CPU has no VNNI also with the overflow fix for all layers. Both start from a float file that edgekd exports, whose
+graph is already in the spelling that backends like, which can only help them; its linear branches are as the network
+has them, since merged ones may quantize badly.
 """
 
 from __future__ import annotations

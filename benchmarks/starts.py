@@ -71,8 +71,9 @@ class Options:
 
 @dataclass(frozen=True)
 class NetworkFiles:
-    """One network: ``folder`` has float.onnx and master.onnx; samples (N, 3, 224, 224), ``reference`` (N, classes).
+    """One network: ``folder`` has float.onnx, plain.onnx (what others start from: with its branches) and master.onnx.
 
+    Samples are (N, 3, 224, 224), ``reference`` is (N, classes).
     ``calibrated`` tells how the master was, ``tried`` each way's signal-to-noise ratio in dB on the samples kept back.
     ``labels`` (N,) are those of the held-out samples; dead leaves have none.
     """
@@ -100,6 +101,7 @@ def make_files(name: str, network: torch.nn.Module, folder: Path, options: Optio
     """A float file, and edgekd's master by the calibration that suits the calibration samples best."""
     calibration, held_out, labels = _samples(options, size)
     export_float(network, calibration[:2], folder / "float.onnx")
+    export_float(network, calibration[:2], folder / "plain.onnx", merge=False)
     tried: dict[str, float] = {}
     error = ""
     try:

@@ -16,7 +16,10 @@ from onnx import numpy_helper
 from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
+from edgekd.errors import BadModel
 from edgekd.forms import Master, Site
+from edgekd.quantize.branches import merge_branches
+from edgekd.quantize.functional import out_of_place
 from edgekd.quantize.names import BATCH, INPUT, OUTPUT, original_names, rename_values
 from edgekd.quantize.normalize import normalize, turned_weights
 from edgekd.quantize.prepared import Prepared
@@ -31,7 +34,7 @@ OPSET = 20
 def write_master(prepared: Prepared, example: Tensor, out: Path) -> Master:
     """Write ``master.onnx`` and ``sites.json`` into ``out``: input (batch, ...), output logits (batch, classes)."""
     converted = prepared.converted()
-    program = _to_onnx(converted, example)
+    program = _to_onnx(export(converted, example))
     model = program.model_proto
     rename_values(model, original_names(program.exported_program.graph, converted.graph))
     model = normalize(model)
@@ -95,17 +98,26 @@ def write_float_weights(master: Path, prepared: Prepared, floating: Prepared, pa
     np.savez(path, **found)
 
 
-def export_float(student: nn.Module, example: Tensor, path: Path) -> None:
-    """Write the float network with the same input and output names."""
+def export_float(student: nn.Module, example: Tensor, path: Path, *, merge: bool = True) -> None:
+    """Write the float network with the same input and output names; ``merge``: linear branches become one kernel."""
     student.eval()
-    program = _to_onnx(student, example)
+    program = _to_onnx(_one_kernel_exported(student, example) if merge else export(student, example))
     # What is computed from weights alone, however large they are: backends want constants.
     fold_constants(program.model, input_size_limit=sys.maxsize, output_size_limit=sys.maxsize)
     _write(normalize(program.model_proto), path, role="float")
 
 
-def _to_onnx(module: nn.Module, example: Tensor) -> Any:
-    exported = export(module, example)
+def _one_kernel_exported(student: nn.Module, example: Tensor) -> Any:
+    exported = export(student, example)
+    graph = exported.module()
+    with contextlib.suppress(BadModel):  # integers refuse what writes into shared memory; floats need not
+        out_of_place(graph)
+        if merge_branches(graph, rounded=False):
+            return export(graph, example)
+    return exported
+
+
+def _to_onnx(exported: Any) -> Any:
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), torch.no_grad():

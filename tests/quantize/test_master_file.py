@@ -161,6 +161,34 @@ def test_float_export_equals_the_network(tmp_path) -> None:
     assert all(np.isfinite(numpy_helper.to_array(tensor)).all() for tensor in model.graph.initializer)
 
 
+@pytest.mark.parametrize("merge", [True, False])
+def test_branches_of_the_float_file(merge: bool, tmp_path) -> None:
+    """One kernel, the identity too: nothing is rounded. Sums are spelled as MobileOne has them."""
+    import torch
+
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.three, self.norm = torch.nn.Conv2d(64, 64, 3, padding=1), torch.nn.BatchNorm2d(64)
+            self.ones = torch.nn.ModuleList(torch.nn.Conv2d(64, 64, 1) for _ in range(2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            total = self.norm(x)
+            for one in self.ones:
+                total += one(x)
+            total += self.three(x)
+            return total.relu().mean((2, 3))
+
+    torch.manual_seed(0)
+    net, x = Block().eval(), torch.randn(3, 64, 6, 6)
+    export_float(net, x[:2], tmp_path / "float.onnx", merge=merge)
+    operators = [node.op_type for node in onnx.load(tmp_path / "float.onnx").graph.node]
+    assert (operators.count("Conv"), operators.count("Add")) == ((1, 0) if merge else (3, 3))
+    with torch.no_grad():
+        want = net(x).numpy()
+    assert np.abs(onnx_run(tmp_path / "float.onnx")(x.numpy()) - want).max() < 1e-5 * np.abs(want).max()
+
+
 def test_weights_beyond_a_frozen_range(tmp_path) -> None:
     """Trained on after the ranges were frozen, weights are clipped alike in training and in the master."""
     import torch
