@@ -47,8 +47,14 @@ class Phase(NamedTuple):
 
 
 PHASES = (Phase(1, 12000, 32, 3e-3), Phase(WHOLE, 480, 16, 1e-3))
-# Fixed to 224x224 too, and small enough to be trained there.
-FIXED = {"efficientformerv2_s0": (Phase(WHOLE, 1600, 16, 2e-3),)}
+# Faster, these learn nothing.
+GENTLE = (Phase(1, 12000, 32, 5e-4), Phase(WHOLE, 480, 16, 2e-4))
+OTHERS = {
+    "convnext_tiny": GENTLE,
+    "swin_t": GENTLE,
+    # Fixed to 224x224 too, and small enough to be trained there.
+    "efficientformerv2_s0": (Phase(WHOLE, 1600, 16, 2e-3),),
+}
 
 
 def trained_network(name: str, seed: int, folder: Path | None, phases: tuple[Phase, ...] = ()) -> nn.Module:
@@ -62,7 +68,7 @@ def trained_network(name: str, seed: int, folder: Path | None, phases: tuple[Pha
     """
     if name in UNTRAINABLE:
         raise ValueError(f"{name} cannot be trained here: {UNTRAINABLE[name]}")
-    phases = phases or FIXED.get(name, PHASES)
+    phases = phases or OTHERS.get(name, PHASES)
     network = bare_network(name, seed, len(CLASSES))
     told = "-".join(f"{count}x{GARMENT * tiles}px-{rate:g}" for tiles, count, _, rate in phases)
     path = folder / f"{name}-seed{seed}-{told}.safetensors" if folder else None
