@@ -23,6 +23,7 @@ from edgekd.lower.permutations import spell_permutations
 from edgekd.lower.shield import shield_float_weights
 from edgekd.lower.spelling import spell
 from edgekd.lower.stored import store_int8
+from edgekd.lower.token_sums import misread_sums
 from edgekd.lower.tokens import added_bias, bias_of, write_rows
 from edgekd.lower.wide_input import widen_input
 
@@ -56,9 +57,11 @@ def lower(master: Master, form: QuantForm, *, vnni: bool = True) -> onnx.ModelPr
             if tensorrt.keeps_float(graph, layer.node, graph.array(layer.weight).shape)
         }
     sites = {site.tensor: site for site in master.sites}
-    saturating = saturating_products(graph, sites, form) if saturates else set()
-    in_float |= saturating
-    for name in saturating:
+    wrong = saturating_products(graph, sites, form) if saturates else set()
+    if form.rules == "openvino" and form.integer:
+        wrong |= misread_sums(graph, in_float | wrong, lambda node, others: _may_be_integer(graph, node, others, rules))
+    in_float |= wrong
+    for name in wrong:
         _reads_float(graph, graph.producer[name])
     graph.refresh()
     # Only now: behind what moves numbers in float the sites stay, for its other readers.
@@ -134,12 +137,15 @@ def _next_site(graph: Graph, name: str) -> bool:
 
 
 def _reads_float(graph: Graph, node: onnx.NodeProto) -> None:
-    """A node, and what moves numbers to it, reads the values in front of sites, which may stay for others."""
+    """A node, and what moves or clips numbers on their way, reads what is in front of sites, which may stay for others.
+
+    An engine that moves dequantization behind such operators would compute the node in integers all the same.
+    """
     for index, name in enumerate(node.input):
         if graph.is_site_output(name):
             node.input[index] = graph.producer[graph.producer[name].input[0]].input[0]
         mover = graph.producer.get(node.input[index])
-        if mover is not None and mover.op_type in PASSING:
+        if mover is not None and mover.op_type in (*PASSING, *CLIPS):
             _reads_float(graph, mover)
 
 
