@@ -73,3 +73,42 @@ def test_compiled_models_compute_what_the_file_says(name: str, backend: str, tmp
     }
     if backend == "openvino":
         assert ("uint8" in types) == passes
+
+
+class Tokens(nn.Module):
+    """Linear layers on 12 tokens of 16 features, which ``move`` joins with others in between."""
+
+    def __init__(self, move: Callable[[Tokens, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.one, self.other, self.up, self.head = (
+            nn.Linear(*ends) for ends in ((16, 16), (16, 16), (16, 32), (32, 5))
+        )
+        self.move, self.token = move, nn.Parameter(torch.randn(1, 1, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.up(self.move(self, x))[:, 0])
+
+
+TOKENS: dict[str, Callable[[Tokens, Tensor], Tensor]] = {
+    "class token": lambda net, x: torch.cat([net.token.expand(x.shape[0], -1, -1), net.one(x)], 1),
+    "concatenation": lambda net, x: torch.cat([net.one(x), net.other(x)], 1),
+    "roll": lambda net, x: torch.roll(net.one(x), 2, 1),
+}
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_openvino_computes_linear_layers_on_joined_tokens_in_integers(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = Tokens(TOKENS[name]).eval(), torch.randn(8, 12, 16)
+    made = prepare(net, x[:2])
+    made.calibrate([x])
+    master, form, path = write_master(made, x[:2], tmp_path), forms_of("openvino")["int8"], tmp_path / "model.onnx"
+    backend, target = get_backend("openvino"), target_of("openvino")
+    model = lower(master, form, vnni=target.has_vnni())
+    check_lowering(master, model, form, vnni=target.has_vnni())
+    onnx.save(model, path)
+    compiled = backend.compile(path, target, tmp_path, form=form)
+    found = backend.load(compiled, target).run({"input": x.numpy()})["logits"]
+    wanted = onnx_run(path)(x.numpy())
+    assert np.abs(found - wanted).max() < 0.01 * np.abs(wanted).max()
+    assert all(layer.integer for layer in backend.coverage(compiled, target))
