@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+# Dozens of processes are started that import torch: where bytecode is not to be written, each compiles it anew, which
+# takes it longer than what it is started for. What a test starts with -B or by -I is left as it is.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    sys.dont_write_bytecode = False
 
 
 @pytest.fixture(scope="session", autouse=True)
