@@ -4,6 +4,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from copy import copy
+from functools import cache
 
 import pytest
 
@@ -22,6 +24,27 @@ def _own_temporary_folder(tmp_path_factory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
         patch.setattr(tempfile, "tempdir", None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _torchlib_is_read_once() -> Iterator[None]:
+    """torch.onnx reads the source of its thousand functions again for every export, which is half of a small one."""
+    if "torch" not in sys.modules:
+        yield
+        return
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    read = cache(ONNXRegistry.from_torchlib)
+
+    def from_torchlib(**opset: int) -> ONNXRegistry:
+        registry = copy(read(**opset))
+        # An export may register functions of its own.
+        registry.functions = {target: list(found) for target, found in registry.functions.items()}
+        return registry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(from_torchlib))
         yield
 
 
