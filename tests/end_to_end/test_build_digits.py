@@ -152,6 +152,18 @@ def test_a_missed_budget_is_exit_code_4_and_the_bundle_is_there(built, run_cli, 
     assert (tmp_path / "digits-onnxruntime-cpu" / "manifest.json").is_file()
 
 
+def test_a_folder_that_is_no_bundle_is_not_overwritten(built, run_cli, tmp_path):
+    mine = tmp_path / "dist" / "digits-jetson-orin"
+    mine.mkdir(parents=True)
+    (mine / "thesis.txt").write_text("mine")
+    arguments = [word for one in FAST for word in ("--set", one)]
+    code, _, err = run_cli("build", "digits", "--target", "jetson", "--out", tmp_path / "dist", *arguments)
+    assert code == 2
+    assert "digits-jetson-orin" in err
+    assert (mine / "thesis.txt").read_text() == "mine"
+    assert list((tmp_path / "dist").iterdir()) == [mine]
+
+
 @pytest.mark.parametrize(
     ("precision", "target"),
     [("fp32", "onnxruntime-cpu"), ("fp16", "onnxruntime-cpu"), ("fp16", "openvino-cpu"), ("fp16", "cuda")],
