@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from fast_recipe import FAST, JOBS, TARGETS
+import yaml
+from fast_recipe import CPUS, FAST, JOBS, TARGETS
 
 import edgekd
 from edgekd import cli
 from edgekd.pipeline import BuildResult
+from edgekd.target import load_target
 
 
 @pytest.fixture(scope="session")
@@ -25,12 +27,25 @@ def _own_store(store_root, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def built(store_root, tmp_path_factory) -> tuple[BuildResult, Path]:
+def targets(tmp_path_factory) -> dict[str, str]:
+    """The shipped targets as a build is told them: those of this machine's CPU as files, with one thread."""
+    folder = tmp_path_factory.mktemp("targets")
+    told = {name: name for name in ("jetson", "cuda", "rtx")}
+    for name in CPUS:
+        value = load_target(name).model_dump(mode="json", exclude_none=True)
+        value["runtime"]["threads"] = 1
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(value))
+        told[name] = str(folder / f"{name}.yaml")
+    return told
+
+
+@pytest.fixture(scope="session")
+def built(store_root, targets, tmp_path_factory) -> tuple[BuildResult, Path]:
     """The fast digits build for three targets, and its folder of bundles."""
     out = tmp_path_factory.mktemp("dist")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEKD_HOME", str(store_root))
-        return edgekd.build("digits", TARGETS, out=out, overrides=FAST, jobs=JOBS), out
+        return edgekd.build("digits", [targets[name] for name in TARGETS], out=out, overrides=FAST, jobs=JOBS), out
 
 
 @pytest.fixture

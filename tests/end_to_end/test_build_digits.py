@@ -114,16 +114,17 @@ def test_a_loaded_bundle_predicts_raw_samples(built):
     assert np.mean([int(one.label) == label for one, label in zip(found, labels[:200], strict=True)]) > 0.8
 
 
-def test_a_repeat_does_no_work_and_gives_the_same_bundle(built):
+def test_a_repeat_does_no_work_and_gives_the_same_bundle(built, targets):
     result, out = built
     before = {row["target"]: load_bundle(row["path"]).identity for row in result.bundles}
-    again = edgekd.build("digits", TARGETS, out=out, overrides=FAST, jobs=JOBS)
+    named = [targets[name] for name in TARGETS]
+    again = edgekd.build("digits", named, out=out, overrides=FAST, jobs=JOBS)
     assert all(row["cached"] for row in again.stages)
     assert {row["target"]: load_bundle(row["path"]).identity for row in again.bundles} == before
 
 
 def test_another_recipe_part_redoes_only_what_depends_on_it(built, tmp_path):
-    again = edgekd.build("digits", TARGETS[:1], out=tmp_path, overrides=[*FAST, "finetune.lr=0.0001"], jobs=JOBS)
+    again = edgekd.build("digits", ["jetson"], out=tmp_path, overrides=[*FAST, "finetune.lr=0.0001"], jobs=JOBS)
     done = {row["name"]: row["cached"] for row in again.stages}
     assert done["teacher"]
     assert done["distill"]
@@ -132,21 +133,28 @@ def test_another_recipe_part_redoes_only_what_depends_on_it(built, tmp_path):
 
 
 def test_build_json_is_one_document(built, run_cli, tmp_path):
-    arguments = [word for one in FAST for word in ("--set", one)]
-    code, out, _ = run_cli("build", "digits", "--target", "onnxruntime-cpu", "--out", tmp_path, "--json", *arguments)
+    """Also where there is work: for another quantization."""
+    arguments = [word for one in (*FAST, "quantize.epochs=0") for word in ("--set", one)]
+    arguments += ["--jobs", JOBS, "--target", "jetson", "--out", tmp_path]
+    code, out, _ = run_cli("build", "digits", *arguments, "--json")
     assert code == 0
     value = json.loads(out)
+    assert {row["name"]: row["cached"] for row in value["stages"]} == {
+        **dict.fromkeys(("teacher", "distill", "finetune"), True),
+        **dict.fromkeys(("quantize", "compile", "measure", "bundle"), False),
+    }
     assert value.keys() == {"bundles", "seconds", "stages"}
     wanted = {"target", "path", "precision", "accuracy", "latency_ms", "speedup_over_float", "integer_coverage"}
     wanted |= {"peak_memory_mb", "size_bytes", "budget", "checks"}
     assert wanted <= value["bundles"][0].keys()
     assert value["stages"][0].keys() == {"name", "target", "cached", "seconds"}
-    assert json.loads((tmp_path / "digits-onnxruntime-cpu" / "manifest.json").read_text())["schema"] == 1
+    assert json.loads((tmp_path / "digits-jetson-orin" / "manifest.json").read_text())["schema"] == 1
 
 
-def test_a_missed_budget_is_exit_code_4_and_the_bundle_is_there(built, run_cli, tmp_path):
+def test_a_missed_budget_is_exit_code_4_and_the_bundle_is_there(built, targets, run_cli, tmp_path):
     arguments = [word for one in (*FAST, "budget.size_mb=0.001") for word in ("--set", one)]
-    code, _, err = run_cli("build", "digits", "--target", "onnxruntime-cpu", "--out", tmp_path, *arguments)
+    arguments += [word for name in TARGETS for word in ("--target", targets[name])]
+    code, _, err = run_cli("build", "digits", "--out", tmp_path, *arguments)
     assert code == 4
     assert "size_mb" in err
     assert (tmp_path / "digits-onnxruntime-cpu" / "manifest.json").is_file()
@@ -168,10 +176,10 @@ def test_a_folder_that_is_no_bundle_is_not_overwritten(built, run_cli, tmp_path)
     ("precision", "target"),
     [("fp32", "onnxruntime-cpu"), ("fp16", "onnxruntime-cpu"), ("fp16", "openvino-cpu"), ("fp16", "cuda")],
 )
-def test_float_precisions(built, tmp_path, precision, target):
+def test_float_precisions(built, targets, tmp_path, precision, target):
     # By size, fp16 ships weights stored in int8: the test below.
     asked = [f"quantize.precision={precision}", "quantize.prefer=speed"]
-    result = edgekd.build("digits", [target], out=tmp_path, overrides=[*FAST, *asked], jobs=JOBS)
+    result = edgekd.build("digits", [targets[target]], out=tmp_path, overrides=[*FAST, *asked], jobs=JOBS)
     row = result.bundles[0]
     assert row["precision"] == precision
     assert row["accuracy"]["master"] is None
@@ -181,9 +189,9 @@ def test_float_precisions(built, tmp_path, precision, target):
     assert row["size_bytes"] < limit
 
 
-def test_fp16_by_size_stores_weights_in_int8(built, tmp_path):
-    asked = ["quantize.precision=fp16", "quantize.prefer=size"]
-    row = edgekd.build("digits", ["onnxruntime-cpu"], out=tmp_path, overrides=[*FAST, *asked], jobs=JOBS).bundles[0]
+def test_fp16_by_size_stores_weights_in_int8(built, targets, tmp_path):
+    named, asked = [targets["onnxruntime-cpu"]], ["quantize.precision=fp16", "quantize.prefer=size"]
+    row = edgekd.build("digits", named, out=tmp_path, overrides=[*FAST, *asked], jobs=JOBS).bundles[0]
     assert load_bundle(row["path"]).manifest["chosen"] == "weights-int8"
     assert row["accuracy"]["compiled"] == pytest.approx(row["accuracy"]["student"], abs=0.006)
     assert row["size_bytes"] < 40_000
@@ -198,9 +206,9 @@ def test_the_rtx_target_is_fp16_by_itself(built, tmp_path):
     ("learned", "name", "target", "parity"),
     [(False, "QAT", "jetson", "ok up to the lowered file"), (True, "QAT with learned scales", "onnxruntime-cpu", "ok")],
 )
-def test_quantization_aware_training_goes_the_same_way(built, tmp_path, learned, name, target, parity):
+def test_quantization_aware_training_goes_the_same_way(built, targets, tmp_path, learned, name, target, parity):
     asked = ["quantize.method=qat", f"quantize.learned_scales={str(learned).lower()}"]
-    result = edgekd.build("digits", [target], out=tmp_path, overrides=[*FAST, *asked], jobs=JOBS)
+    result = edgekd.build("digits", [targets[target]], out=tmp_path, overrides=[*FAST, *asked], jobs=JOBS)
     report = load_bundle(result.bundles[0]["path"]).manifest["quantization"]
     assert report["val_qat"] is not None
     assert report["judged_steps"] == (255 if target == "onnxruntime-cpu" and load_target(target).has_vnni() else 127)

@@ -80,7 +80,7 @@ def speech(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_spectrograms_with_own_data_teacher_and_student(speech):
+def test_spectrograms_with_own_data_teacher_and_student(speech, targets):
     from edgekd.recipe import Recipe
 
     recipe = Recipe.model_validate(
@@ -93,7 +93,8 @@ def test_spectrograms_with_own_data_teacher_and_student(speech):
         }
     )
     said = Said()
-    result = build(recipe, ["onnxruntime-cpu", "openvino-cpu", "cuda"], out=speech / "dist", progress=said, jobs=JOBS)
+    named = [targets[name] for name in ("onnxruntime-cpu", "openvino-cpu", "cuda")]
+    result = build(recipe, named, out=speech / "dist", progress=said, jobs=JOBS)
     for row in result.bundles[:2]:
         assert row["accuracy"]["compiled"] > 0.9
     bundle = load_bundle(result.bundles[0]["path"])
@@ -137,7 +138,7 @@ def test_an_image_folder_without_a_recipe_file(tmp_path, run_cli):
     quick += ["data.preprocess={resize: {size: 36}, crop: [32, 32]}"]
     code, _, err = run_cli(
         *("build", "--teacher", "torchvision:resnet18", "--weights", tmp_path / "teacher.safetensors"),
-        *("--data", tmp_path / "images", "--target", "jetson", "--out", tmp_path / "dist"),
+        *("--data", tmp_path / "images", "--target", "jetson", "--out", tmp_path / "dist", "--jobs", JOBS),
         *[word for one in quick for word in ("--set", one)],
     )
     assert code == 0, err
