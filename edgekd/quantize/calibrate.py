@@ -12,6 +12,7 @@ from torchao.quantization.pt2e import FakeQuantizeBase
 
 from edgekd.data.calibration import samples_at_once
 from edgekd.errors import BadData
+from edgekd.quantize.clipping import Steps, strict_steps
 from edgekd.quantize.observers import observes_weight
 from edgekd.quantize.ranges import SiteRange
 from edgekd.target import CalibrationPolicy
@@ -21,18 +22,27 @@ NAMED = 4
 
 
 def calibrate(
-    module: GraphModule, batches: Iterable[Tensor], policy: CalibrationPolicy, places: Mapping[str, str]
+    module: GraphModule,
+    batches: Iterable[Tensor],
+    policy: CalibrationPolicy,
+    places: Mapping[str, str],
+    steps: Mapping[str, Steps],
 ) -> tuple[str, ...]:
     """Set the range of every quantizer of ``module``, whose quantizers do nothing meanwhile; returns notes.
 
-    ``places`` tells a user where each quantizer sits, by its name.
+    ``places`` tells a user where each quantizer sits, by its name, and ``steps`` those of its grid where it is not the
+    strict one.
 
     Raises:
         BadData: NaN or infinity reaches a quantizer, or there are no samples.
     """
     quantizers: dict[str, FakeQuantizeBase] = {name: module.get_submodule(name) for name in places}  # type: ignore[misc]
     weights = [quantizer for quantizer in quantizers.values() if observes_weight(quantizer)]
-    ranges = {name: SiteRange(policy) for name, quantizer in quantizers.items() if not observes_weight(quantizer)}
+    ranges = {
+        name: SiteRange(policy, steps.get(name, strict_steps))
+        for name, quantizer in quantizers.items()
+        if not observes_weight(quantizer)
+    }
     seen = 0
     with _watching(quantizers, ranges):
         for part in _parts(batches, policy.batch_size):

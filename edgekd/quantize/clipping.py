@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from edgekd.quantize.histogram import BINS, MagnitudeHistogram
 
-# Steps of the strict grid between 0 and the range.
+# How many steps of a grid lie between 0 and the end of its range, by that end.
+Steps = Callable[[float], int]
+# Of the strict grid.
 STEPS = 127
 # Clipping ranges that are tried: every multiple of this share of the observed range.
 CANDIDATES = 128
@@ -30,8 +34,13 @@ def percentile_range(histogram: MagnitudeHistogram, percentile: float) -> float:
     return float((last + share) * histogram.top / BINS)
 
 
-def mse_range(histogram: MagnitudeHistogram, highest: float, *, steps: int = STEPS) -> float:
-    """The range in (0, ``highest``] whose grid of ``steps`` steps has the least mean square error.
+def strict_steps(end: float) -> int:
+    """`STEPS`, whatever the range."""
+    return STEPS
+
+
+def mse_range(histogram: MagnitudeHistogram, highest: float, *, steps: Steps = strict_steps) -> float:
+    """The range in (0, ``highest``] whose grid has the least mean square error.
 
     Within a bin elements count as spread evenly, so that rounding is integrated instead of sampled at bin centres.
     """
@@ -39,15 +48,15 @@ def mse_range(histogram: MagnitudeHistogram, highest: float, *, steps: int = STE
     low, high = histogram.edges[used], histogram.edges[used + 1]
     counts = histogram.counts[used] / (high - low)
     ranges = highest * np.arange(1, CANDIDATES + 1) / CANDIDATES
-    errors = [
-        float(counts @ (_error_integral(high, r / steps, steps) - _error_integral(low, r / steps, steps)))
-        for r in ranges
-    ]
+    grids = [(end / steps(end), steps(end)) for end in ranges.tolist()]
+    errors = [float(counts @ (_error_integral(high, *grid) - _error_integral(low, *grid))) for grid in grids]
     return float(ranges[int(np.argmin(errors))])
 
 
 def entropy_range(histogram: MagnitudeHistogram, highest: float) -> float:
     """The range whose 128 codes tell most: least Kullback-Leibler divergence from the clipped distribution.
+
+    128 for finer grids too: with 256 it clipped trained networks worse (mobilenet_v2 12.4 dB against 14.7).
 
     Migacz, "8-bit Inference with TensorRT" (2017): what is clipped counts into the last bin of the distribution, not of
     its coarse copy. Zeros, which every grid holds exactly, are left out.

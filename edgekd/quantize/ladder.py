@@ -70,7 +70,8 @@ def quantize(
     """Quantize ``student`` (left as it is); ``evaluate`` gives a metric in [0, 1] on the validation split.
 
     ``batches`` of calibration samples, (B, ...) float32 each, can be gone through more than once. ``numbers`` gives the
-    activations of what is evaluated (`edgekd.quantize.written`); None: the master's own. Training sees the master's.
+    activations of what is evaluated (`edgekd.quantize.written`), and the grids for which calibration searches ranges;
+    None: the master's own. Training sees the master's.
     ``on_prepared`` is called before anything is changed: there the network must still equal the student.
 
     ``method: auto`` tries the next rung only while the best one costs more than ``allowed_drop`` points, each upon the
@@ -79,9 +80,10 @@ def quantize(
     """
     untouched = prepared_student(student, batches, policy)
     on_prepared(untouched)
-    post_training = PostTraining(untouched, batches)
     wanted = [name for name in ORDER if getattr(config, name)]
-    judged = Written(untouched, batches, numbers) if numbers is not None else _own_module
+    written = Written(untouched, batches, numbers) if numbers is not None else None
+    post_training = PostTraining(untouched, batches, written.steps() if written else None)
+    judged = written or _own_module
     climb = _Climb(evaluate(student), allowed_drop, lambda prepared: evaluate(judged(prepared)), progress)
     if config.method == "auto":
         climb.calibrated(post_training, Techniques())

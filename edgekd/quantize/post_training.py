@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from edgekd.quantize.adaround import learn_rounding
 from edgekd.quantize.bias import correct_biases
+from edgekd.quantize.clipping import Steps
 from edgekd.quantize.equalize import equalize
 from edgekd.quantize.prepared import Prepared, prepare
 from edgekd.target import CalibrationPolicy
@@ -55,10 +56,14 @@ class Techniques:
 
 @dataclass
 class PostTraining:
-    """Makes calibrated networks of one ``untouched`` one, which stays as it is; what they share is computed once."""
+    """Makes calibrated networks of one ``untouched`` one, which stays as it is; what they share is computed once.
+
+    ``steps`` as `Prepared.calibrate` takes them.
+    """
 
     untouched: Prepared
     batches: Iterable[Tensor]
+    steps: Mapping[str, Steps] | None = None
     _grounds: dict[bool, tuple[Prepared, Prepared]] = field(default_factory=dict)
 
     def build(self, techniques: Techniques) -> Prepared:
@@ -83,6 +88,6 @@ class PostTraining:
                 reference = self.untouched.copy()
                 equalize(reference, self.batches)
             ground = reference.copy()
-            ground.calibrate(self.batches)
+            ground.calibrate(self.batches, self.steps)
             self._grounds[equalization] = reference, ground
         return self._grounds[equalization]

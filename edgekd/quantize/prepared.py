@@ -15,6 +15,7 @@ from torchao.quantization.pt2e import FakeQuantizeBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from edgekd.quantize.calibrate import calibrate
+from edgekd.quantize.clipping import Steps
 from edgekd.quantize.names import OUTPUT
 from edgekd.quantize.observers import count_places, observes_weight
 from edgekd.quantize.rewrite import rewrite
@@ -102,10 +103,11 @@ class Prepared:
         other.notes = self.notes
         return other
 
-    def calibrate(self, batches: Iterable[Tensor]) -> None:
+    def calibrate(self, batches: Iterable[Tensor], steps: Mapping[str, Steps] | None = None) -> None:
         """Set all ranges from ``batches`` of the float network, (B, ...) float32 each, then quantize with them.
 
-        What comes out does not depend on how samples are split into ``batches``. Raises:
+        Where an estimator searches for the best grid, ``steps`` are those of quantizers whose grid is not the strict
+        one, by name. What comes out does not depend on how samples are split into ``batches``. Raises:
             BadData: NaN or infinity reaches a site, or there are no samples.
         """
         places = self._places()
@@ -113,7 +115,7 @@ class Prepared:
         self.fake_quantize(False)
         try:
             with torch.no_grad():
-                self.notes = calibrate(self.module, batches, self.policy, places)
+                self.notes = calibrate(self.module, batches, self.policy, places, steps or {})
         finally:
             self.observe(False)
             self.fake_quantize(True)

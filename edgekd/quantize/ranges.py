@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchao.quantization.pt2e import FakeQuantizeBase
 
-from edgekd.quantize.clipping import entropy_range, mse_range, percentile_range
+from edgekd.quantize.clipping import Steps, entropy_range, mse_range, percentile_range, strict_steps
 from edgekd.quantize.histogram import MagnitudeHistogram
 from edgekd.quantize.observers import set_range
 from edgekd.target import CalibrationPolicy
@@ -17,11 +17,12 @@ from edgekd.target import CalibrationPolicy
 class SiteRange:
     """What one site has seen: extremes, their moving average over batches, and where needed a histogram.
 
-    ``lowest`` and ``highest`` are those of all elements; infinite or NaN when one of them is.
+    ``steps`` are those of the grid for which the least mean square error is searched. ``lowest`` and ``highest`` are
+    those of all elements; infinite or NaN when one of them is.
     """
 
-    def __init__(self, policy: CalibrationPolicy) -> None:
-        self.policy = policy
+    def __init__(self, policy: CalibrationPolicy, steps: Steps = strict_steps) -> None:
+        self.policy, self.steps = policy, steps
         self.lowest, self.highest = math.inf, -math.inf
         self._batch = (math.inf, -math.inf)
         self._mean = (0.0, 0.0)
@@ -65,7 +66,7 @@ class SiteRange:
             return largest
         estimators = {
             "percentile": lambda seen: percentile_range(seen, self.policy.percentile),
-            "mse": lambda seen: mse_range(seen, largest),
+            "mse": lambda seen: mse_range(seen, largest, steps=self.steps),
             "entropy": lambda seen: entropy_range(seen, largest),
         }
         return min(estimators[self.policy.estimator](self._histogram), largest)

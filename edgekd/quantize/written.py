@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import FakeQuantizeBase
 
 from edgekd.forms import Site
+from edgekd.quantize.clipping import STEPS as MASTER_STEPS
+from edgekd.quantize.clipping import Steps
 from edgekd.quantize.master import rehearse_master
 from edgekd.quantize.names import INPUT
 from edgekd.quantize.observers import observes_weight
@@ -34,7 +37,7 @@ class Written:
     """
 
     def __init__(self, untouched: Prepared, batches: Iterable[Tensor], numbers: Numbers) -> None:
-        self.numbers = numbers
+        self.untouched, self.numbers = untouched, numbers
         first = next(iter(batches))
         # Signs and floors are the master's, so that they are found in one place.
         sites = rehearse_master(untouched.copy(), torch.cat([first[:1], first[-1:]]))
@@ -43,18 +46,35 @@ class Written:
     def __call__(self, prepared: Prepared) -> GraphModule:
         """A copy; ``prepared`` stays as it is."""
         module = copy.deepcopy(prepared.module)
-        places = {node: one for node in module.graph.nodes if (one := _activation_quantizer(module, node))}
-        own = {node: self.sites[name] for node in places if (name := _name(node.args[0])) in self.sites}
-        shared = {places[node]: site for node, site in own.items()}
-        for index, (node, quantizer) in enumerate(places.items()):
-            # Where the master dropped a site that only repeats the one in front, it has the numbers of that one.
-            site = own.get(node, shared.get(quantizer))
+        for index, (node, (quantizer, site)) in enumerate(self._places(module).items()):
             if site is not None:
                 scale, _ = quantizer.calculate_qparams()
                 module.add_submodule(f"written_{index}", _Rounding(*self.numbers(replace(site, scale=float(scale)))))
                 node.target = f"written_{index}"
         module.recompile()
         return module
+
+    def steps(self) -> dict[str, Steps]:
+        """The grids of these numbers, by the quantizers' names."""
+        places = self._places(self.untouched.module).values()
+        sites = {quantizer: site for quantizer, site in places if site is not None}
+        return {
+            name: partial(self._steps, sites[quantizer])
+            for name, quantizer in self.untouched.quantizers()
+            if quantizer in sites
+        }
+
+    def _steps(self, site: Site, end: float) -> int:
+        scale, _ = self.numbers(replace(site, scale=end / MASTER_STEPS))
+        return round(end / float(scale))
+
+    def _places(self, module: GraphModule) -> dict[Node, tuple[FakeQuantizeBase, Site | None]]:
+        """Where activations are quantized, by what, and the site there."""
+        places = {node: one for node in module.graph.nodes if (one := _activation_quantizer(module, node))}
+        own = {node: self.sites[name] for node in places if (name := _name(node.args[0])) in self.sites}
+        shared = {places[node]: site for node, site in own.items()}
+        # Where the master dropped a site that only repeats the one in front, it has the numbers of that one.
+        return {node: (quantizer, own.get(node, shared.get(quantizer))) for node, quantizer in places.items()}
 
 
 class _Rounding(nn.Module):

@@ -84,21 +84,21 @@ def test_percentile_of_almost_nothing_but_zeros() -> None:
     assert site("percentile", [[x]]).estimate() == 3
 
 
-def exact_error(x: np.ndarray, limit: float) -> float:
-    step = limit / STEPS
-    return float(np.square(x - step * np.clip(np.rint(x / step), -STEPS, STEPS)).mean())
+def exact_error(x: np.ndarray, limit: float, steps: int = STEPS) -> float:
+    step = limit / steps
+    return float(np.square(x - step * np.clip(np.rint(x / step), -steps, steps)).mean())
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 2**31), kind=KINDS, gain=st.floats(1e-3, 1e3))
-def test_mse(seed: int, kind: str, gain: float) -> None:
+@given(seed=st.integers(0, 2**31), kind=KINDS, gain=st.floats(1e-3, 1e3), steps=st.sampled_from([STEPS, 255]))
+def test_mse(seed: int, kind: str, gain: float, steps: int) -> None:
     """Its range is as good as the best one that a search over all samples finds."""
     x = values(seed, kind, 20_000, gain)
     largest = float(x.abs().max())
-    found = mse_range(counted(parts(x, [7, 9000])), largest)
+    found = mse_range(counted(parts(x, [7, 9000])), largest, steps=lambda end: steps)
     exact = x.numpy().astype(np.float64)
-    best = min(exact_error(exact, largest * i / 256) for i in range(1, 257))
-    assert exact_error(exact, found) <= 1.03 * best
+    best = min(exact_error(exact, largest * i / 256, steps) for i in range(1, 257))
+    assert exact_error(exact, found, steps) <= 1.03 * best
 
 
 def test_mse_clips_one_outlier_and_keeps_a_grid_that_fits() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from edgekd.lower.numbers import site_parameters
 from edgekd.measure.proof import onnx_run
 from edgekd.quantize import Outcome, prepare, quantize, write_master
 from edgekd.quantize.learned import learn_scales
+from edgekd.quantize.prepared import Prepared
 from edgekd.quantize.written import Numbers, Written
 from edgekd.recipe import QuantizeConfig
 from edgekd.stage import NoProgress
@@ -62,7 +65,7 @@ def test_the_copy_computes_what_the_lowered_file_does(name: str, learned: bool, 
     assert np.square(written - lowered).mean() < 0.01 * np.square(lowered - floating).mean()
 
 
-def climbed(numbers: Numbers | None, allowed_drop: float) -> Outcome:
+def climbed(numbers: Numbers | None, allowed_drop: float, estimator: str = "moving-average") -> Outcome:
     net = made("relu")
 
     def closeness(module: nn.Module) -> float:
@@ -73,7 +76,7 @@ def climbed(numbers: Numbers | None, allowed_drop: float) -> Outcome:
         net,
         X.split(32),
         config=QuantizeConfig(method="auto", epochs=0, equalization=False),
-        policy=CalibrationPolicy(),
+        policy=CalibrationPolicy.model_validate({"estimator": estimator}),
         allowed_drop=allowed_drop,
         fit=never,
         evaluate=closeness,
@@ -90,3 +93,27 @@ def test_the_ladder_stops_where_the_forms_own_numbers_are_enough() -> None:
     assert [one["name"] for one in strict.report["rungs"]] == ["PTQ", "PTQ with bias correction"]
     assert [one["name"] for one in judged.report["rungs"]] == ["PTQ"]
     assert same(state(judged.prepared.module), state(plain.prepared.module))
+
+
+def by_value(prepared: Prepared, found: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of quantizers, by the value that flows in."""
+    nodes = [node for node in prepared.module.graph.nodes if node.op == "call_module" and node.target in found]
+    return {node.args[0].name: found[node.target] for node in nodes}
+
+
+def test_how_many_steps_a_range_from_zero_on_has() -> None:
+    """255 where no value is negative, what is above a floor of all codes, and elsewhere the master's 127."""
+    for name, wanted in (("relu", {"x": 127, "relu": 255}), ("gelu", {"conv2d": 127, "gelu": round(254 * 2 / 2.17)})):
+        untouched = prepare(made(name), X[:2])
+        steps = by_value(untouched, Written(untouched, [X], FINER).steps())
+        assert {value: steps[value](2.0) for value in wanted} == wanted
+
+
+def test_a_search_over_ranges_is_for_the_steps_that_are_judged() -> None:
+    """Ranges from zero on are clipped less than for the master's alone; the others are as they were."""
+    one, other = (climbed(numbers, 100, "mse").prepared for numbers in (None, FINER))
+    strict, judged = (
+        by_value(made, {name: float(q.scale.max()) for name, q in made.quantizers()}) for made in (one, other)
+    )
+    assert judged["relu"] > strict["relu"]
+    assert {value for value in strict if strict[value] != judged[value]} == {"relu"}
