@@ -22,6 +22,8 @@ NETS: dict[str, tuple[str, dict, tuple[int, ...]]] = {
     "mobilenet-xs": ("edgekd:mobilenet-xs", {}, (1, 20, 20)),
     "mobilenet-xs-relu6": ("edgekd:mobilenet-xs", {"act": "relu6"}, (3, 16, 16)),
     "dscnn-spectrogram": ("edgekd:dscnn-s", {"act": "relu6"}, (1, 13, 40)),
+    # densenet121 with two layers in each of its four blocks.
+    "densenet": ("torchvision.models:DenseNet", {"num_classes": 10, "block_config": (2, 2, 2, 2)}, (3, 64, 64)),
     **{
         name: (f"torchvision:{name}", {}, (3, 64, 64))
         for name in ("resnet18", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "densenet121")

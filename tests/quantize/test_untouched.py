@@ -27,7 +27,7 @@ def assert_untouched(net: nn.Module, x: torch.Tensor) -> None:
     assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ISSUE)
+@pytest.mark.parametrize("name", [*ISSUE[:-1], "densenet"])
 def test_issue_networks(name: str) -> None:
     assert_untouched(make_net(name, seed=1), torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
 
