@@ -50,6 +50,8 @@ PASSING = {
 SPLITS = {aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default, aten.unbind.int}
 # They compute nothing.
 COPIES = {aten.alias.default, aten.detach.default, aten.to.dtype}
+# The second operand with which they compute nothing.
+NEUTRAL = {aten.add.Tensor: 0, aten.sub.Tensor: 0, aten.mul.Tensor: 1, aten.div.Tensor: 1}
 DROPOUTS = {aten.dropout.default, aten.feature_dropout.default}
 # Every operator that has a rule (`has_rule`). Another one is computed in float.
 KNOWN = WEIGHTED | CLIPS | ACTIVATIONS | ELEMENTWISE | PRODUCTS | AVERAGES

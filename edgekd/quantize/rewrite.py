@@ -5,7 +5,7 @@ Everything here is exact up to float rounding; the proof compares the outcome wi
 
 from __future__ import annotations
 
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 from edgekd.quantize.attention import make_masks_finite, spell_out_attention
 from edgekd.quantize.branches import merge_branches
@@ -13,7 +13,7 @@ from edgekd.quantize.computed import compute_weights
 from edgekd.quantize.constants import fold_constants
 from edgekd.quantize.functional import out_of_place
 from edgekd.quantize.norms import lone_norms_as_convolutions, part_shared_layers
-from edgekd.quantize.operators import DROPOUTS, aten
+from edgekd.quantize.operators import DROPOUTS, NEUTRAL, aten
 from edgekd.quantize.padding import number_paddings, pads_behind_relus
 from edgekd.quantize.pointwise import fuse_image_linears
 from edgekd.quantize.scales import fold_scales
@@ -52,9 +52,17 @@ def _drop_idle(model: GraphModule) -> None:
     """What does nothing in evaluation: a site on both of its sides would quantize twice."""
     for node in list(model.graph.nodes):
         empty_pad = node.target == aten.pad.default and not any(node.args[1])
-        if node.target in DROPOUTS or empty_pad:
+        if node.target in DROPOUTS or empty_pad or _is_neutral(node):
             node.replace_all_uses_with(node.args[0])
             model.graph.erase_node(node)
+
+
+def _is_neutral(node: Node) -> bool:
+    """Whether a number is added or multiplied with that changes nothing: sums often begin with 0."""
+    if node.target not in NEUTRAL or node.args[1] != NEUTRAL[node.target] or not isinstance(node.args[0], Node):
+        return False
+    kinds = {getattr(one.meta.get("val"), "dtype", one) for one in (node, node.args[0])}
+    return len(kinds) == 1
 
 
 def _global_pools_as_means(model: GraphModule) -> None:

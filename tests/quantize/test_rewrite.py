@@ -186,6 +186,16 @@ def test_silu_and_idle_operators() -> None:
     assert (found["sigmoid"], found["mul"], found["silu"], found["pad"], found["dropout"]) == (1, 1, 0, 0, 0)
 
 
+def test_sums_that_begin_with_zero() -> None:
+    """As MobileOne's do: nothing is added, and its branches are one convolution."""
+    net = Net(lambda m, x: sum(layer(x) for layer in (m.a, m.b)) * 1, a=conv(3, 4, 3), b=conv(3, 4, 1))
+    _, found = rewritten(net, 3, 8, 8)
+    assert (found["conv2d"], found["add"], found["mul"]) == (1, 0, 0)
+    whole = Net(lambda m, x: m.a(x) + (x.argmax(1, keepdim=True) + 0.0), a=conv(3, 4, 3))
+    _, found = rewritten(whole, 3, 8, 8)
+    assert found["add"] == 2, "it makes floats of integers"
+
+
 def test_what_is_written_after_its_use_is_seen_as_it_was() -> None:
     def late(m: nn.Module, x: Tensor) -> Tensor:
         shift = torch.zeros(4)
