@@ -23,6 +23,7 @@ from edgekd.quantize.functional import out_of_place
 from edgekd.quantize.names import BATCH, INPUT, OUTPUT, original_names, rename_values
 from edgekd.quantize.normalize import normalize, turned_weights
 from edgekd.quantize.prepared import Prepared
+from edgekd.quantize.rewrite import drop_idle
 from edgekd.quantize.signs import floors, nonnegative_values, signed_by_concatenation
 from edgekd.quantize.tracing import export, no_onnx_form
 from edgekd.quantize.weighted import layers
@@ -112,6 +113,7 @@ def _one_kernel_exported(student: nn.Module, example: Tensor) -> Any:
     graph = exported.module()
     with contextlib.suppress(BadModel):  # integers refuse what writes into shared memory; floats need not
         out_of_place(graph)
+        drop_idle(graph)
         if merge_branches(graph, rounded=False):
             return export(graph, example)
     return exported

@@ -28,7 +28,7 @@ def rewrite(model: GraphModule) -> GraphModule:
     """
     fold_constants(model)
     out_of_place(model)
-    _drop_idle(model)
+    drop_idle(model)
     number_paddings(model)
     pads_behind_relus(model)
     compute_weights(model)
@@ -48,7 +48,7 @@ def rewrite(model: GraphModule) -> GraphModule:
     return model
 
 
-def _drop_idle(model: GraphModule) -> None:
+def drop_idle(model: GraphModule) -> None:
     """What does nothing in evaluation: a site on both of its sides would quantize twice."""
     for node in list(model.graph.nodes):
         empty_pad = node.target == aten.pad.default and not any(node.args[1])

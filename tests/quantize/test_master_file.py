@@ -173,7 +173,7 @@ def test_branches_of_the_float_file(merge: bool, tmp_path) -> None:
             self.ones = torch.nn.ModuleList(torch.nn.Conv2d(64, 64, 1) for _ in range(2))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            total = self.norm(x)
+            total = 0 + self.norm(x)
             for one in self.ones:
                 total += one(x)
             total += self.three(x)
