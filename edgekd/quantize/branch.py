@@ -90,7 +90,7 @@ def _convolution(model: GraphModule, node: Node) -> Branch | None:
     if list(dilation) != [1, 1] or any(one.op != "get_attr" for one in (weight, bias) if one is not None):
         return None
     values = attribute(model, weight)
-    offsets = attribute(model, bias) if bias is not None else torch.zeros(values.shape[0])
+    offsets = attribute(model, bias) if bias is not None else values.new_zeros(values.shape[0])
     return Branch(data, values, offsets, _pair(stride), _pair(padding), groups)
 
 

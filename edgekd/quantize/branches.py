@@ -145,7 +145,7 @@ def _dense(branch: Branch, groups: int) -> Tensor:
     if branch.groups is not None or groups == channels:
         return branch.weight
     inside = channels // groups
-    eye = torch.eye(inside).repeat(groups, 1).reshape(channels, inside, 1, 1)
+    eye = torch.eye(inside).to(branch.weight).repeat(groups, 1).reshape(channels, inside, 1, 1)
     return eye * branch.weight
 
 

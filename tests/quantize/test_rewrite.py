@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from edgekd.errors import BadModel
 from edgekd.quantize import prepare
+from edgekd.quantize.branches import merge_branches
 from edgekd.quantize.prepared import Prepared
 from edgekd.quantize.weighted import layers
 
@@ -24,6 +25,20 @@ def test_branches_of_repvgg_are_one_convolution(groups: int) -> None:
     )  # fmt: skip
     _, found = rewritten(net, 8, 9, 9)
     assert (found["conv2d"], found["add"], found["batch_norm"]) == (2, 0, 0)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_branches_keep_the_type_of_their_weights(kind: torch.dtype) -> None:
+    net = Net(
+        lambda m, x: m.n(m.a(x)) + m.b(x) + m.k(x),
+        a=conv(4, 4, 3, bias=False), b=conv(4, 4, 1, bias=False), n=norm(4), k=norm(4),
+    )  # fmt: skip
+    net, x = net.eval().to(kind), torch.ones(2, 4, 6, 6, dtype=kind)
+    graph = torch.export.export(net, (x,)).module()
+    assert merge_branches(graph, rounded=False) == 1
+    graph.recompile()
+    with torch.no_grad():
+        torch.testing.assert_close(graph(x), net(x), rtol=0, atol=16 * torch.finfo(kind).eps)
 
 
 @pytest.mark.parametrize("first", ["identity", "convolutions"])
