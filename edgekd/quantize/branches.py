@@ -115,12 +115,15 @@ def _merge(first: Branch, second: Branch) -> Branch | None:
 
 def _too_wide(merged: Branch, *parts: Branch) -> bool:
     """Whether the merged weights are rounded badly, and the parts' much better."""
-    signal = merged.weight.square().flatten(1).sum(1)
-    together, apart = (
-        _decibels(signal, torch.stack([_rounding(one.weight) for one in branches]).sum(0))
-        for branches in ((merged,), parts)
-    )
-    return together < ENOUGH_DB and apart - together > WORTH_DB
+    together, apart = (sum(_rounding(one.weight) for one in branches) for branches in ((merged,), parts))
+    assert isinstance(together, Tensor)
+    assert isinstance(apart, Tensor)
+    rounded = apart > 0  # not so where an identity alone is left of a row
+    if not rounded.any():
+        return False
+    signal = merged.weight.square().flatten(1).sum(1)[rounded]
+    together_db, apart_db = (_decibels(signal, noise[rounded]) for noise in (together, apart))
+    return together_db < ENOUGH_DB and apart_db - together_db > WORTH_DB
 
 
 def _rounding(weight: Tensor) -> Tensor:

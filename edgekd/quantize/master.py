@@ -111,12 +111,12 @@ def export_float(student: nn.Module, example: Tensor, path: Path, *, merge: bool
 def _one_kernel_exported(student: nn.Module, example: Tensor) -> Any:
     exported = export(student, example)
     graph = exported.module()
-    with contextlib.suppress(BadModel):  # integers refuse what writes into shared memory; floats need not
+    try:
         out_of_place(graph)
-        drop_idle(graph)
-        if merge_branches(graph, rounded=False):
-            return export(graph, example)
-    return exported
+    except BadModel:  # integers refuse what writes into shared memory; floats need not
+        return exported
+    drop_idle(graph)
+    return export(graph, example) if merge_branches(graph, rounded=False) else exported
 
 
 def _to_onnx(exported: Any) -> Any:

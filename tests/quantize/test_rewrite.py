@@ -62,6 +62,18 @@ def test_a_wide_identity_stays_beside_the_convolution(first: str) -> None:
     assert np.square(wanted).sum() > 1e3**1.2 * np.square(outputs - wanted).sum()
 
 
+def test_rows_of_zeros_do_not_tell_whether_an_identity_is_wide() -> None:
+    """A pruned channel's row holds the identity's weight alone, which rounds to itself in either way."""
+    three, flat = conv(64, 64, 3, bias=False), norm(64)
+    three.weight.data.normal_(generator=RANDOM)[:, 0, 0, 0] = 40  # wide by itself: 26 dB
+    three.weight.data[:8] = 0
+    flat.weight.data.mul_(0.1)
+    parts = {"three": three, "flat": flat, "start": conv(4, 64, 1), "end": conv(64, 4, 1)}
+    net = Net(lambda m, x: m.end(F.relu(m.three(y := F.relu(m.start(x))) + m.flat(y))), **parts)
+    _, found = rewritten(net, 4, 9, 9)
+    assert (found["conv2d"], found["add"]) == (3, 0)
+
+
 @pytest.mark.parametrize("odd", ["stride", "dilation", "groups", "input"])
 def test_branches_that_see_something_else_stay(odd: str) -> None:
     second = {
